@@ -1,0 +1,28 @@
+"""Proof that an MQTT broker or client obeys the standard: traces, their runner, and the statements.
+
+A trace is readable text: what is sent, what must come back, how time passes (docs/trace-format.md).
+`python -m conformance.run` plays traces, `python -m conformance.record` writes them from real
+programs, and `python -m conformance.table` shows which numbered statement of the standard is proved
+by what.
+"""
+
+from conformance._notation import Pattern, Scope, parse_pattern
+from conformance._player import Outcome, Result, play
+from conformance._scenario import Scenario, TraceError
+from conformance._statements import Statement, load_statements
+from conformance._trace import load_traces, parse_trace
+
+__all__ = [
+    "Outcome",
+    "Pattern",
+    "Result",
+    "Scenario",
+    "Scope",
+    "Statement",
+    "TraceError",
+    "load_statements",
+    "load_traces",
+    "parse_pattern",
+    "parse_trace",
+    "play",
+]

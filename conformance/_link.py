@@ -1,0 +1,138 @@
+"""One connection to what is tested, whatever carries its bytes."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from conformance._notation import Scope, read_variable_byte_integer
+
+CONNACK, PINGRESP = 0x20, 0xD0
+_PINGREQ_PACKET = b"\xc0\x00"
+_PINGRESP_PACKET = b"\xd0\x00"
+_DISCONNECT = 0xE0
+
+
+class Framer:
+    """Cuts a stream into packets. What no length prefix can explain stays in `rest`."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The packets that are complete with `data`."""
+        self.rest += data
+        packets = []
+        while len(self.rest) >= 2:
+            read = read_variable_byte_integer(self.rest, 1)
+            if read is None or len(self.rest) < read[0] + read[1]:
+                break
+            end = read[0] + read[1]
+            packets.append(self.rest[:end])
+            self.rest = self.rest[end:]
+        return packets
+
+
+class Link:
+    """What the player knows about a connection. Subclasses carry the bytes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.packets: deque[bytes] = deque()
+        self.is_closed = False
+        """The other side has ended it: nothing more comes."""
+        self.is_accepted = False
+        """A CONNACK 0 has come and no DISCONNECT was sent."""
+        self.is_paused = False
+        self.pings_unanswered = 0
+        self._received = Framer()
+        self._sent = Framer()
+
+    @property
+    def garbage(self) -> bytes:
+        """Bytes received that are not a whole packet."""
+        return self._received.rest
+
+    @property
+    def can_ping(self) -> bool:
+        """A PINGREQ may be sent now: accepted, and between two packets."""
+        is_usable = self.is_accepted and not self.is_paused and not self.is_closed
+        return is_usable and not self._sent.rest
+
+    def note_sent(self, data: bytes) -> None:
+        """Follow what the trace sends."""
+        for packet in self._sent.feed(data):
+            self.pings_unanswered += packet == _PINGREQ_PACKET
+            if packet[0] & 0xF0 == _DISCONNECT:
+                self.is_accepted = False
+
+    def note_received(self, data: bytes) -> None:
+        """Cut what came into packets."""
+        for packet in self._received.feed(data):
+            self.packets.append(packet)
+            self.pings_unanswered -= packet == _PINGRESP_PACKET
+            if packet[0] == CONNACK and packet[3:4] == b"\0":
+                self.is_accepted = True
+
+    def take_last_pingresp(self) -> None:
+        """Drop the PINGRESP that answered a ping of the runner itself."""
+        for index in range(len(self.packets) - 1, -1, -1):
+            if self.packets[index] == _PINGRESP_PACKET:
+                del self.packets[index]
+                return
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; those that the other side no longer takes are dropped."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """Close the connection as a program does that ends."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Break the connection: the other side sees an error."""
+        raise NotImplementedError
+
+    def half_close(self) -> None:
+        """Say that nothing more is sent, and go on receiving."""
+        raise NotImplementedError
+
+    def pause(self, is_paused: bool) -> None:
+        """Stop taking bytes in, or go on."""
+        raise NotImplementedError
+
+
+class ClientSide(Protocol):
+    """The interface of a client under test, for scenarios with `role: client`."""
+
+    def call(self, verb: str, arguments: Iterable[tuple[str, bytes]]) -> bool:
+        """Make the call. False when the client refuses it because MQTT forbids it."""
+
+    def next_event(self) -> object | None:
+        """The next thing the client told its user."""
+
+
+class Peer(Protocol):
+    """What is tested, and the clock it lives by."""
+
+    title: str
+    is_ours: bool
+    """Of alternatives only the first, iotd's own choice, is accepted."""
+    client: ClientSide | None
+
+    def why_not(self, role: str, needs: Iterable[str], settings: dict[str, str]) -> str:
+        """Why a scenario cannot be played here, or "" if it can."""
+
+    def connect(self, name: str) -> Link:
+        """Open a connection."""
+
+    def wait_until(self, condition: Callable[[], bool], patience_s: float) -> bool:
+        """Let things happen until `condition` holds; False when it still does not."""
+
+    def settle(self, links: Iterable[Link], is_timed: bool) -> None:
+        """Let everything that is under way arrive."""
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+
+    def finish(self, scope: Scope) -> str:
+        """End what is left over. A text says what is wrong with how the other side ended."""

@@ -1,0 +1,124 @@
+"""Starts mosquitto on a free loopback port, as the peer that we compare ourselves with."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_PLACES = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
+_OPTIONS = {
+    "max_packet_size_bytes": "max_packet_size",
+    "max_inflight": "max_inflight_messages",
+    "max_queued_messages": "max_queued_messages",
+}
+
+
+def find_mosquitto() -> str | None:
+    """The program's path, or None."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path=_PLACES)
+
+
+class Mosquitto:
+    """A mosquitto of our own, with the settings of a scenario as far as it has them."""
+
+    def __init__(self, settings: dict[str, str] | None = None) -> None:
+        program = find_mosquitto()
+        if program is None:
+            raise FileNotFoundError("mosquitto is not installed: install the package `mosquitto`")
+        self.settings = {k: v for k, v in (settings or {}).items() if can_set(k)}
+        self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
+        self.port = _free_port()
+        self._process = subprocess.Popen(
+            [program, "-c", str(self._configuration())],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._await_listening()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return "127.0.0.1", self.port
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _configuration(self) -> Path:
+        folder = Path(self._folder.name)
+        lines = [f"listener {self.port} 127.0.0.1", "set_tcp_nodelay true", "persistence false"]
+        settings = dict(self.settings)
+        lines += self._users(folder, settings)
+        lines += self._rules(folder, settings)
+        lines += [f"{_OPTIONS[key]} {value}" for key, value in settings.items()]
+        path = folder / "mosquitto.conf"
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+        return path
+
+    def _users(self, folder: Path, settings: dict[str, str]) -> list[str]:
+        users = settings.pop("users", "")
+        anonymous = settings.pop("anonymous", "yes")
+        lines = [f"allow_anonymous {'true' if anonymous == 'yes' else 'false'}"]
+        if users:
+            path = folder / "users"
+            path.touch(0o600)
+            for user in users.split(","):
+                name, _, password = user.partition(":")
+                command = ["mosquitto_passwd", "-b", str(path), name, password]
+                subprocess.run(command, check=True, capture_output=True)
+            lines.append(f"password_file {path}")
+        return lines
+
+    def _rules(self, folder: Path, settings: dict[str, str]) -> list[str]:
+        publish = settings.pop("deny_publish", "")
+        subscribe = settings.pop("deny_subscribe", "")
+        if not publish and not subscribe:
+            return []
+        rules = ["topic readwrite #"]
+        rules += [f"topic deny {topic}" for topic in {publish, subscribe} if topic]
+        path = folder / "rules"
+        path.write_text("\n".join(rules) + "\n", "utf-8")
+        path.chmod(0o600)
+        return [f"acl_file {path}"]
+
+    def _await_listening(self) -> None:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                socket.create_connection(self.address, timeout=1).close()
+            except OSError:
+                time.sleep(0.005)
+            else:
+                return
+        self._process.kill()
+        complaint = self._process.communicate()[1].decode(errors="replace")
+        raise RuntimeError(f"mosquitto did not start on port {self.port}: {complaint.strip()}")
+
+
+def can_set(key: str) -> bool:
+    """Whether mosquitto has a setting of this meaning."""
+    return key in _OPTIONS or key in ("users", "anonymous", "deny_publish", "deny_subscribe")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,364 @@
+"""Plays a scenario against a peer, step by step, and says what differed."""
+
+import linecache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from conformance._link import Link, Peer
+from conformance._notation import NotationError, Pattern, Scope, parse_pattern
+from conformance._readable import describe
+from conformance._scenario import (
+    Act,
+    AnyOrder,
+    Call,
+    Either,
+    EventIs,
+    Expect,
+    Joins,
+    Repeat,
+    Scenario,
+    Send,
+    State,
+    Step,
+    Subscribes,
+    Wait,
+)
+
+PATIENCE_S = 2.0
+"""How long a live peer has for its answer."""
+
+
+class Outcome(Enum):
+    """How a scenario went."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass
+class Result:
+    """What became of one scenario."""
+
+    scenario: Scenario
+    outcome: Outcome
+    detail: str = ""
+    choices: list[int] = field(default_factory=list)
+    """Lines at which the peer took another alternative than iotd does."""
+
+    def report(self) -> str:
+        """Lines for a person."""
+        scenario = self.scenario
+        place = f"{scenario.path.name}:{scenario.line}"
+        text = f"{self.outcome.value:8}{scenario.full_name}  ({place})"
+        return f"{text}\n{self.detail}" if self.detail else text
+
+
+def play(
+    scenario: Scenario, peer: Peer, prefix: str = "", patience_s: float = PATIENCE_S
+) -> Result:
+    """Play `scenario` against `peer` and clean up behind it."""
+    reason = peer.why_not(scenario.role, scenario.needs, scenario.settings)
+    if reason:
+        return Result(scenario, Outcome.SKIPPED, f"  skipped because {reason}")
+    player = _Player(scenario, peer, Scope(prefix), patience_s)
+    try:
+        try:
+            player.run(scenario.steps)
+            player.check_the_end()
+        finally:
+            complaint = player.finish()
+        if complaint:
+            raise DifferenceError(scenario.line, "a clean end", complaint)
+    except DifferenceError as difference:
+        detail = difference.explain(scenario)
+        return Result(scenario, Outcome.FAILED, detail, player.choices)
+    except NotationError as error:
+        return Result(scenario, Outcome.FAILED, f"  {error}", player.choices)
+    return Result(scenario, Outcome.PASSED, "", player.choices)
+
+
+class DifferenceError(Exception):
+    """What came is not what the trace says."""
+
+    def __init__(self, line: int, expected: str, actual: str) -> None:
+        super().__init__(line, expected, actual)
+        self.line = line
+        self.expected = expected
+        self.actual = actual
+
+    def explain(self, scenario: Scenario) -> str:
+        source = linecache.getline(str(scenario.path), self.line).strip()
+        return (
+            f"  {scenario.path}:{self.line}:  {source}\n"
+            f"    expected  {self.expected}\n"
+            f"    got       {self.actual}"
+        )
+
+
+class _Player:
+    def __init__(self, scenario: Scenario, peer: Peer, scope: Scope, patience_s: float) -> None:
+        self.scenario = scenario
+        self.peer = peer
+        self.scope = scope
+        self.patience_s = patience_s
+        self.links: dict[str, Link] = {}
+        self.choices: list[int] = []
+        self.packet_id = 60_000
+        """Identifiers of what `subscribes` sends, out of the way of others."""
+
+    def run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self.step(step)
+
+    def step(self, step: Step) -> None:
+        match step:
+            case Send(_, name, pattern):
+                self.open_link(name).send(pattern.encode(self.scope))
+            case Expect():
+                self.expect(step)
+            case State():
+                self.check_state(step)
+            case Act():
+                self.act(step)
+            case Wait(_, seconds):
+                self.peer.pass_time(seconds)
+            case Joins():
+                self.join(step)
+            case Subscribes():
+                self.subscribe(step)
+            case AnyOrder(_, expected):
+                self.any_order(expected)
+            case Either():
+                self.either(step)
+            case Repeat(_, count, variable, repeated):
+                for turn in range(1, count + 1):
+                    self.scope.values[variable] = turn.to_bytes(2, "big")
+                    self.run(repeated)
+            case Call():
+                self.call(step)
+            case EventIs():
+                self.check_event(step)
+
+    # Sending.
+
+    def open_link(self, name: str) -> Link:
+        """The connection `name`; a new one if there is none, or if the peer has ended it."""
+        link = self.links.get(name)
+        if link is None:
+            link = self.links[name] = self.peer.connect(name)
+        return link
+
+    def link(self, name: str, line: int) -> Link:
+        link = self.links.get(name)
+        if link is None:
+            raise DifferenceError(line, f"a connection {name!r}", "the trace has not opened it")
+        return link
+
+    def act(self, step: Act) -> None:
+        if step.action == "connect":
+            if step.link in self.links:
+                raise DifferenceError(step.line, "a new connection", f"{step.link!r} is still open")
+            self.open_link(step.link)
+            return
+        link = self.link(step.link, step.line)
+        match step.action:
+            case "cut":
+                del self.links[step.link]
+                link.cut()
+            case "reset":
+                del self.links[step.link]
+                link.reset()
+            case "half-close":
+                link.half_close()
+            case "stop reading":
+                link.pause(True)
+            case "read":
+                link.pause(False)
+
+    def join(self, step: Joins) -> None:
+        flags = "02" if step.mode == "clean" else "00"
+        connect = parse_pattern(f"10 rl s'MQTT' 04 {flags} u60")
+        self.open_link(step.link).send(_joined(connect, step.client_id).encode(self.scope))
+        answer = parse_pattern("20 02 01 00" if step.mode == "resume" else "20 02 00 00")
+        self.expect(Expect(step.line, step.link, answer))
+
+    def subscribe(self, step: Subscribes) -> None:
+        self.packet_id += 1
+        request = parse_pattern(f"82 rl u{self.packet_id}")
+        options = parse_pattern(f"{step.qos:02x}")
+        packet = _joined(request, step.filter, options)
+        self.link(step.link, step.line).send(packet.encode(self.scope))
+        answer = parse_pattern(f"90 03 u{self.packet_id} {step.qos:02x}")
+        self.expect(Expect(step.line, step.link, answer))
+
+    # What comes.
+
+    def wait_for(self, condition: Callable[[], bool], within_s: float = 0.0) -> bool:
+        return self.peer.wait_until(condition, max(self.patience_s, within_s))
+
+    def expect(self, step: Expect) -> None:
+        link = self.link(step.link, step.line)
+        for pattern in step.pattern.split():
+            came = self.wait_for(lambda: bool(link.packets) or link.is_closed, step.within_s)
+            if not came or not link.packets:
+                raise DifferenceError(step.line, self.wanted(pattern), self.absent(link))
+            packet = link.packets.popleft()
+            self.compare(step.line, pattern, packet)
+
+    def compare(self, line: int, pattern: Pattern, packet: bytes) -> None:
+        number = pattern.match(packet, self.scope, self.peer.is_ours)
+        if number is None:
+            raise DifferenceError(line, self.wanted(pattern), describe(packet))
+        if number:
+            self.choices.append(line)
+
+    def wanted(self, pattern: Pattern) -> str:
+        """The pattern as packets if it is fixed, else as it is written."""
+        try:
+            return describe(pattern.encode(self.scope))
+        except NotationError:
+            return pattern.source
+
+    def absent(self, link: Link) -> str:
+        if link.garbage:
+            return f"an unfinished packet: {link.garbage[:100].hex(' ')}"
+        return "the connection was closed" if link.is_closed else "nothing"
+
+    def check_state(self, step: State) -> None:
+        link = self.link(step.link, step.line)
+        match step.state:
+            case "open":
+                self.check_open(step, link)
+            case "closed":
+                self.wait_for(lambda: bool(link.packets) or link.is_closed, step.within_s)
+                if link.packets or link.garbage or not link.is_closed:
+                    raise DifferenceError(
+                        step.line, "the end of the connection", self.present(link)
+                    )
+                del self.links[step.link]
+                link.cut()
+            case _:
+                self.peer.settle(self.links.values(), self.scenario.is_timed)
+                if link.packets or link.garbage or link.is_closed:
+                    raise DifferenceError(step.line, "nothing", self.present(link))
+
+    def check_open(self, step: State, link: Link) -> None:
+        """A server's connection is open when a PINGREQ is answered and nothing else has come."""
+        if self.peer.client is None:
+            link.send(b"\xc0\x00")
+            self.expect(Expect(step.line, step.link, parse_pattern("d0 00")))
+        elif link.is_closed:
+            raise DifferenceError(step.line, "an open connection", "the client has closed it")
+
+    def present(self, link: Link) -> str:
+        return describe(link.packets[0]) if link.packets else self.absent(link)
+
+    def any_order(self, expected: Sequence[Expect]) -> None:
+        waiting = list(expected)
+        while waiting:
+            names = {step.link for step in waiting}
+            links = [self.link(name, waiting[0].line) for name in names]
+            self.wait_for(lambda: any(link.packets for link in links))  # noqa: B023 - called at once
+            for link in links:
+                if link.packets:
+                    waiting.remove(self.first_match(waiting, link))
+                    break
+            else:
+                step = waiting[0]
+                absent = self.absent(self.link(step.link, step.line))
+                raise DifferenceError(step.line, self.wanted(step.pattern), absent)
+
+    def first_match(self, waiting: Sequence[Expect], link: Link) -> Expect:
+        """The expectation that the next packet of `link` meets; the packet is taken."""
+        packet = link.packets.popleft()
+        for step in waiting:
+            if step.link == link.name:
+                if step.pattern.match(packet, self.scope, self.peer.is_ours) is not None:
+                    return step
+        wanted = [self.wanted(step.pattern) for step in waiting if step.link == link.name]
+        raise DifferenceError(waiting[0].line, " or ".join(wanted), describe(packet))
+
+    def either(self, step: Either) -> None:
+        """Ours takes the first branch; of another peer, what comes tells which."""
+        if self.peer.is_ours:
+            self.run(step.branches[0])
+            return
+        self.wait_for(lambda: any(self.is_next(branch[0]) for branch in step.branches))
+        for number, branch in enumerate(step.branches):
+            if self.is_next(branch[0]):
+                if number:
+                    self.choices.append(branch[0].line)
+                self.run(branch)
+                return
+        for branch in step.branches:  # What needs no packet: `= nothing`, `= open`.
+            if isinstance(branch[0], State) and branch[0].state != "closed":
+                self.choices.append(branch[0].line)
+                self.run(branch)
+                return
+        self.run(step.branches[0])  # It fails there, and says how.
+
+    def is_next(self, step: Step) -> bool:
+        if isinstance(step, Expect):
+            link = self.link(step.link, step.line)
+            trial = Scope(self.scope.prefix, self.scope.values)
+            first = step.pattern.split()[0]
+            return bool(link.packets) and first.match(link.packets[0], trial) is not None
+        if isinstance(step, State) and step.state == "closed":
+            link = self.link(step.link, step.line)
+            return link.is_closed and not link.packets
+        return False
+
+    # Scenarios of the client role.
+
+    def call(self, step: Call) -> None:
+        client = self.peer.client
+        if client is None:
+            raise DifferenceError(step.line, "a client under test", "this peer is a server")
+        is_done = client.call(step.verb, step.arguments)
+        if is_done == step.is_refused:
+            outcome = ("refused", "accepted")
+            raise DifferenceError(step.line, outcome[not step.is_refused], outcome[is_done])
+
+    def check_event(self, step: EventIs) -> None:
+        client = self.peer.client
+        event = client.next_event() if client else None
+        expected = " ".join([step.name, *(f"{key}={value!r}" for key, value in step.fields)])
+        if type(event).__name__ != step.name:
+            raise DifferenceError(step.line, expected, repr(event))
+        for key, value in step.fields:
+            actual = getattr(event, key)
+            if isinstance(actual, bytes):
+                is_same = actual == value
+            elif isinstance(actual, str):
+                is_same = actual.encode() == value
+            else:
+                is_same = int(actual) == int(value)
+            if not is_same:
+                raise DifferenceError(step.line, expected, repr(event))
+
+    # The end.
+
+    def check_the_end(self) -> None:
+        """Nothing may be left that the trace does not speak of."""
+        self.peer.settle(self.links.values(), self.scenario.is_timed)
+        for name, link in self.links.items():
+            if link.packets or link.garbage or link.is_closed:
+                where = f" on {name!r}" if name else ""
+                raise DifferenceError(
+                    self.scenario.line,
+                    f"nothing more{where} at the end of the scenario",
+                    self.present(link),
+                )
+
+    def finish(self) -> str:
+        for link in self.links.values():
+            link.cut()
+        return self.peer.finish(self.scope)
+
+
+def _joined(*parts: Pattern) -> Pattern:
+    """One packet made of the items of several patterns."""
+    items = tuple(item for part in parts for item in part.packets[0][0])
+    return Pattern(" ".join(part.source for part in parts), ((items,),))
