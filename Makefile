@@ -1,0 +1,136 @@
+# Two environments, each made once and again only when what it is made from has changed:
+#
+#   .venv      iotd installed from its wheel, as a user has it: compiled where a C compiler is found
+#   .venv-dev  iotd installed editable, always pure Python, with everything that checks the source
+#
+# No compiler, or another Python: make run IOTD_BUILD=pure PYTHON=python3.12
+
+PYTHON ?= python3
+IOTD_BUILD ?= auto
+ARGS ?=
+FUZZ_SECONDS ?= 60
+export IOTD_BUILD
+
+VENV := .venv/bin/python
+DEV := .venv-dev/bin/python
+PIP := -m pip --quiet --disable-pip-version-check
+SOURCE := adapters benchmarks build_backend conformance iotd mqtt_core newsfragments setup.py tests
+
+# The checksum of everything below the given paths, names and contents: no file time is trusted, and a
+# deleted file counts.
+key = $(shell { echo '$(PYTHON) $(IOTD_BUILD)'; find $(wildcard $(1)) -type f ! -name '*.pyc' \
+	| LC_ALL=C sort | xargs cksum; } | cksum | cut -d ' ' -f 1)
+
+RECIPE := pyproject.toml setup.py build_backend
+WHEEL := .make/wheel-$(call key,$(RECIPE) README.md adapters conformance iotd mqtt_core)
+RUN_READY := $(WHEEL)/ready-to-run
+TEST_READY := $(WHEEL)/ready-to-test
+DEV_READY := .make/dev-$(call key,$(RECIPE))
+
+.PHONY: help
+help:
+	@echo 'make run        a broker on 127.0.0.1:1883; options: make run ARGS="--runtime gevent"'
+	@echo 'make test       everything that CI runs, both builds'
+	@echo 'make check      format, lint, types, quick tests of the pure build'
+	@echo 'make coverage   branch coverage of the core by the tests'
+	@echo 'make fuzz       random input for $(FUZZ_SECONDS) s (FUZZ_SECONDS=n) against the compiled core'
+	@echo 'make format     put the source into the form that lint asks for'
+	@echo 'make wheel      build the wheel into dist/'
+	@echo 'make changelog  join the news fragments into CHANGELOG.md (VERSION=x.y.z)'
+	@echo 'make clean      remove environments, builds and caches'
+
+# ---- programs ----
+
+.PHONY: run
+run: $(RUN_READY)
+	@exec .venv/bin/iotd serve $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(TEST_READY)
+	@# The tree comes last on the path, so that the installed core is the one under test.
+	$(VENV) -P -c 'import runpy, sys; sys.path.append("."); runpy.run_module("tests.fuzz", alter_sys=True)' \
+		--seconds $(FUZZ_SECONDS) $(ARGS)
+
+# ---- proof ----
+
+.PHONY: test
+test: lint types test-pure test-compiled
+
+.PHONY: check
+check: lint types
+	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m pytest -q -m 'not slow' $(ARGS)
+
+.PHONY: lint
+lint: $(DEV_READY)
+	$(DEV) -m ruff format --check .
+	$(DEV) -m ruff check .
+
+.PHONY: types
+types: $(DEV_READY)
+	$(DEV) -m mypy
+
+.PHONY: test-pure
+test-pure: $(DEV_READY)
+	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m pytest $(ARGS)
+
+# PYTHONSAFEPATH keeps the tree off the path of the tests and of every program they start.
+.PHONY: test-compiled
+test-compiled: $(TEST_READY)
+	IOTD_EXPECT_BUILD=compiled PYTHONSAFEPATH=1 $(VENV) -m pytest -m 'not source' $(ARGS)
+
+.PHONY: coverage
+coverage: $(DEV_READY)
+	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m coverage run -m pytest $(ARGS)
+	$(DEV) -m coverage report
+
+# ---- upkeep ----
+
+.PHONY: format
+format: $(DEV_READY)
+	$(DEV) -m ruff check --fix .
+	$(DEV) -m ruff format .
+
+.PHONY: wheel
+wheel: $(WHEEL)/built
+	mkdir -p dist && cp $(WHEEL)/*.whl dist/ && ls dist
+
+.PHONY: changelog
+changelog: $(DEV_READY)
+	$(DEV) newsfragments/join.py $(VERSION)
+
+.PHONY: clean
+clean:
+	rm -rf .venv .venv-dev .make build dist *.egg-info .coverage .coverage.* \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(wildcard $(SOURCE)) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- environments ----
+
+# pip, not python, is the target: without ensurepip a half-made environment has only python.
+.venv/bin/pip .venv-dev/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+		"iotd needs Python 3.11 or later; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(@D:/bin=)
+
+$(WHEEL)/built: | .venv/bin/pip
+	@echo 'Building the wheel (compiled where a C compiler is found: about a minute) ...'
+	@rm -rf .make/wheel-*
+	$(VENV) $(PIP) wheel --no-deps --wheel-dir $(WHEEL) .
+	@touch $@
+
+# pip takes a wheel of the version it has for the one it has, so it is told to replace it.
+$(RUN_READY): $(WHEEL)/built
+	$(VENV) $(PIP) install --force-reinstall --no-deps $(WHEEL)/*.whl
+	$(VENV) $(PIP) install "$$(echo $(WHEEL)/*.whl)[gevent]"
+	@touch $@
+
+$(TEST_READY): $(RUN_READY)
+	$(VENV) $(PIP) install "$$(echo $(WHEEL)/*.whl)[gevent,test]"
+	@touch $@
+
+$(DEV_READY): | .venv-dev/bin/pip
+	@echo 'Installing the development tools ...'
+	IOTD_BUILD=auto $(DEV) $(PIP) install --editable '.[gevent,test,lint]'
+	@mkdir -p .make && rm -f .make/dev-* && touch $@
+
+.NOTPARALLEL:
