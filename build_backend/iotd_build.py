@@ -20,18 +20,15 @@ import tempfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
-from setuptools import build_meta
+from setuptools import Extension, build_meta
 from setuptools.build_meta import (
     build_sdist,
     get_requires_for_build_sdist,
     prepare_metadata_for_build_editable,
     prepare_metadata_for_build_wheel,
 )
-
-if TYPE_CHECKING:
-    from setuptools import Extension
 
 __all__ = [
     "Build",
@@ -100,7 +97,9 @@ def chosen_build(environ: Mapping[str, str]) -> Build:
         return Build(value)
     except ValueError:
         known = ", ".join(build.value for build in Build)
-        raise BuildError(f"{VARIABLE}={value!r} is not a build: set it to one of {known}.") from None
+        raise BuildError(
+            f"{VARIABLE}={value!r} is not a build: set it to one of {known}."
+        ) from None
 
 
 def why_not_compiled(environ: Mapping[str, str]) -> str | None:
@@ -139,8 +138,8 @@ def _compiles(environ: Mapping[str, str]) -> bool:
     if wanted is Build.COMPILED:
         raise BuildError(
             f"{VARIABLE}=compiled, but a five-line C extension does not build here: {reason}\n"
-            "Install a C compiler and the Python headers (Debian: apt-get install gcc python3-dev), "
-            f"or set {VARIABLE}=auto or pure for the pure Python build."
+            "Install a C compiler and the Python headers (Debian: apt-get install gcc "
+            f"python3-dev), or set {VARIABLE}=auto or pure for the pure Python build."
         )
     print(f"iotd: pure Python build, because no C extension can be built here: {reason}")
     return False
@@ -167,10 +166,10 @@ def core_extensions() -> list[Extension]:
     except ImportError:
         needed = " ".join(COMPILER_REQUIREMENTS)
         raise BuildError(
-            f"The core can be compiled here, but its compiler is not installed: pip install {needed} "
-            f"(a build in isolation does so itself), or set {VARIABLE}=pure."
+            "The core can be compiled here, but its compiler is not installed: pip install "
+            f"{needed} (a build in isolation does so itself), or set {VARIABLE}=pure."
         ) from None
-    return mypycify(
+    extensions = mypycify(
         ["--config-file=", f"--cache-dir={_Plan.folder / 'types'}", *core_modules()],
         opt_level="3",
         # One group: calls between modules of the core are C calls, and no part of it can be of
@@ -179,6 +178,8 @@ def core_extensions() -> list[Extension]:
         group_name="mqtt_core",
         target_dir=str(_Plan.folder / "c"),
     )
+    # mypyc's word is wider: it can do without setuptools, which is what called us.
+    return cast("list[Extension]", extensions)
 
 
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> list[str]:
