@@ -1,0 +1,98 @@
+"""The effective configuration for people (a table), for programs (JSON) and as a file (TOML)."""
+
+from __future__ import annotations
+
+import json
+from typing import TextIO
+
+from iotd.config._keys import KEYS, SECTIONS, Value
+from iotd.config._memory import worst_case
+from iotd.config._records import Rule, User
+from iotd.config._settings import Settings
+from iotd.config._toml_write import public_fields, toml_value
+
+FORMATS = ("table", "toml", "json")
+
+
+def show(settings: Settings, format: str, stream: TextIO) -> None:
+    """Write `settings` to `stream` in one of `FORMATS`."""
+    if format == "json":
+        stream.write(as_json(settings) + "\n")
+    elif format == "toml":
+        stream.write(as_toml(settings))
+    else:
+        _table(settings, stream)
+
+
+def as_json(settings: Settings) -> str:
+    """One object: `settings` by section and key, `worst_case_memory_bytes` by part, `warnings`."""
+    sections: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
+    for path, key in KEYS.items():
+        sections[key.section][key.name] = {
+            "value": _plain(settings.values[path]),
+            "from": str(settings.origins[path]),
+        }
+    parts = worst_case(settings.limits)
+    memory: dict[str, object] = {
+        part.name: {"bytes": size, "formula": part.formula} for part, size in parts
+    }
+    document = {
+        "settings": sections,
+        "worst_case_memory": {"parts": memory, "total_bytes": sum(size for _, size in parts)},
+        "warnings": settings.warnings,
+    }
+    return json.dumps(document, indent=2)
+
+
+def as_toml(settings: Settings) -> str:
+    """A file that gives the same configuration; only the passwords have to be filled in."""
+    lines: list[str] = []
+    for section in SECTIONS:
+        lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
+        for path, key in KEYS.items():
+            if key.section == section:
+                text = f"{key.name} = {toml_value(settings.values[path])}"
+                lines.append(f"{text}  # {settings.origins[path]}")
+    lines += ["", "# Worst case of memory under these limits, in bytes:"]
+    lines += [f"#   {part.name}: {size:,}" for part, size in worst_case(settings.limits)]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: Value) -> object:
+    if isinstance(value, tuple):
+        return [public_fields(item) if isinstance(item, (User, Rule)) else item for item in value]
+    return value
+
+
+def _table(settings: Settings, stream: TextIO) -> None:
+    from rich import box  # slow to load, and wanted only here
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=stream, highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000  # a file or a pipe has no edge to fold at
+    table = Table("key", "value", "from", box=box.SIMPLE_HEAD, pad_edge=False)
+    for section in SECTIONS:
+        table.add_section()
+        for path, key in KEYS.items():
+            if key.section == section:
+                origin = settings.origins[path]
+                style = "dim" if origin.layer == "default" else "bold"
+                value = toml_value(settings.values[path])
+                table.add_row(Text(path), Text(value), Text(str(origin)), style=style)
+    console.print(table)
+    memory = Table("worst case of memory", box=box.SIMPLE_HEAD, pad_edge=False)
+    memory.add_column("MiB", justify="right")
+    memory.add_column("formula")
+    parts = worst_case(settings.limits)
+    for part, size in parts:
+        memory.add_row(part.name, _mib(size), Text(part.formula))
+    memory.add_section()
+    memory.add_row("total", _mib(sum(size for _, size in parts)), "every limit used up at once")
+    console.print(memory)
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.1f}"
