@@ -1,7 +1,8 @@
 """The two ends of a load: publishers that keep a window open, subscribers that check what arrives.
 
-Packets are made and compared by the block, never one by one: a publisher sends slices of a stream that was
-encoded beforehand, and at QoS 0 the bytes that a lone subscriber gets must be that very stream again.
+Packets are made and compared by the block, never one by one: a publisher sends slices of a stream
+that was encoded beforehand, and at QoS 0 the bytes that a lone subscriber gets must be that very
+stream again.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from benchmarks._series import BATCH, RECV_BYTES, Series, Tally, acknowledgement
 from benchmarks._sockets import READABLE, WRITABLE, BenchmarkError, Poller
 from benchmarks.workloads import Workload
 
-# Where messages of several publishers mix, one block in so many is compared frame by frame; the rest is
-# counted per publisher. A lost message shows in every block after it.
+# Where messages of several publishers mix, one block in so many is compared frame by frame; the
+# rest is counted per publisher. A lost message shows in every block after it.
 CHECK_ONE_BLOCK_IN: Final = 8
 
 _RUN_FRAMES: Final = 2048
@@ -238,8 +239,16 @@ class Source:
 class Subscriber(Client):
     """Checks, counts, times and acknowledges what its publishers sent it."""
 
-    __slots__ = ("_blocks", "_frame_bytes", "_id_at", "_only", "_payload_at", "_qos", "_stream_at")
-    __slots__ += ("sources",)
+    __slots__ = (
+        "_blocks",
+        "_frame_bytes",
+        "_id_at",
+        "_only",
+        "_payload_at",
+        "_qos",
+        "_stream_at",
+        "sources",
+    )
 
     def __init__(
         self,
@@ -385,7 +394,7 @@ class Subscriber(Client):
 
 
 def run_length(data: bytes, at: int, frame_bytes: int) -> int:
-    """How many whole frames of this length, with the same first byte, follow each other from `at`."""
+    """How many whole frames of this length and with one first byte follow each other."""
     whole = (len(data) - at) // frame_bytes
     if whole <= 1:
         return whole
@@ -394,7 +403,7 @@ def run_length(data: bytes, at: int, frame_bytes: int) -> int:
 
 
 def publisher_counts(block: bytes, at: int, frame_bytes: int) -> dict[int, int]:
-    """How many frames of each publisher a block has; their index is in the payload, two bytes at `at`."""
+    """How many frames a block has of each publisher, whose index is the two bytes at `at`."""
     high = block[at::frame_bytes]
     low = block[at + 1 :: frame_bytes]
     if not any(high):

@@ -12,8 +12,8 @@ from pathlib import Path
 def cpu_s(pid: int) -> float:
     """CPU time that a process has used so far, in seconds (Linux; 0 when it cannot be known).
 
-    `/proc/PID/stat` counts in ticks of 10 ms, too coarse for a run of a tenth of a second; where the kernel
-    keeps nanoseconds for every thread in `schedstat` they are taken instead.
+    `/proc/PID/stat` counts in ticks of 10 ms, too coarse for a run of a tenth of a second; where
+    the kernel keeps nanoseconds for every thread in `schedstat` they are taken instead.
     """
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
@@ -45,7 +45,7 @@ def _status_bytes(pid: int, field: str) -> int:
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Raise the limit on open files towards `wanted`, as far as allowed; the limit that holds now."""
+    """Raise the limit on open files as far towards `wanted` as allowed; the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if wanted <= soft:
         return soft

@@ -15,7 +15,7 @@ BATCH: Final = 256
 
 
 def cycle_for(workload: Workload) -> int:
-    """How many message numbers there are before they start again: well above what can be under way."""
+    """After how many message numbers they start again: well above what can be under way."""
     return min(workload.messages, max(512, 2 * workload.window))
 
 
@@ -40,10 +40,10 @@ def topic_of(workload: Workload, publisher: int) -> str:
 class Series:
     """The messages of one publisher: a cycle of numbered PUBLISH packets, all of one length.
 
-    Message k carries the publisher's index and `k % cycle` in its payload, and at QoS 1 and 2 the packet
-    identifier `k % cycle + 1`. `stream` holds the packets as they are sent, `pattern` as they must come
-    back, with the identifiers (which the broker chooses) blank; both run on past the end of the cycle, so
-    that any piece that starts inside it is one slice.
+    Message k carries the publisher's index and `k % cycle` in its payload, and at QoS 1 and 2 the
+    packet identifier `k % cycle + 1`. `stream` holds the packets as they are sent, `pattern` as
+    they must come back, with the identifiers (which the broker chooses) blank; both run on past
+    the end of the cycle, so that any piece that starts inside it is one slice.
     """
 
     __slots__ = ("cycle", "frame_bytes", "id_at", "pattern", "payload_at", "stream")
@@ -56,9 +56,7 @@ class Series:
         expected: list[bytes] = []
         for number in range(self.cycle):
             payload = publisher.to_bytes(2, "big") + number.to_bytes(2, "big") + filler
-            sent.append(
-                _packets.publish(topic, payload, qos=workload.qos, packet_id=number + 1)
-            )
+            sent.append(_packets.publish(topic, payload, qos=workload.qos, packet_id=number + 1))
             if workload.qos:
                 expected.append(_packets.publish(topic, payload, qos=workload.qos))
         self.frame_bytes: Final = len(sent[0])
@@ -73,10 +71,8 @@ class Series:
 
 
 def acknowledgements(first_byte: int, cycle: int) -> bytes:
-    """The acknowledgements a publisher must get, in order, for a cycle of messages and a bit more."""
-    frames = [
-        bytes((first_byte, 2)) + (number + 1).to_bytes(2, "big") for number in range(cycle)
-    ]
+    """The acknowledgements a publisher must get, in order, for a cycle and a bit more."""
+    frames = [bytes((first_byte, 2)) + (number + 1).to_bytes(2, "big") for number in range(cycle)]
     return _extended(frames, 2 * RECV_BYTES)
 
 
@@ -90,8 +86,8 @@ def _extended(frames: list[bytes], more_bytes: int) -> bytes:
 class Tally:
     """Counts a publisher's numbered messages as they come: in order, or by number once they do not.
 
-    While all is in order a count says everything. From the first surprise on every number has a count of
-    its own, so that what is missing and what came twice is known exactly in the end.
+    While all is in order a count says everything. From the first surprise on every number has a
+    count of its own, so that what is missing and what came twice is known exactly in the end.
     """
 
     __slots__ = ("_by_number", "count", "cycle")

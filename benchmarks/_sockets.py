@@ -26,8 +26,8 @@ class BenchmarkError(Exception):
 class Poller:
     """epoll where there is one, poll elsewhere, with one face.
 
-    `poll(timeout_s)` waits until something is ready and gives pairs of descriptor and events. It is the
-    system's own function where that is possible: it is called for every few messages.
+    `poll(timeout_s)` waits until something is ready and gives pairs of descriptor and events. It
+    is the system's own function where that is possible: it is called for every few messages.
     """
 
     def __init__(self) -> None:

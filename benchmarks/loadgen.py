@@ -1,13 +1,15 @@
 """A closed-loop MQTT 3.1.1 load generator in plain Python, for any broker.
 
-    python -m benchmarks.loadgen --port 1883 q0-pair
-    python -m benchmarks.loadgen --port 1883 --mode fanout --subscribers 20 --qos 1 --messages 5000
+python -m benchmarks.loadgen --port 1883 q0-pair python -m benchmarks.loadgen --port 1883 --mode
+fanout --subscribers 20 --qos 1 --messages 5000
 
-One thread, one poller. A publisher has at most a window of messages under way, so a broker cannot win by
-buffering or dropping, and everything that arrives is compared with what was sent. The rate counts
-deliveries; latency runs from the moment a message is given to the socket to the moment it is read.
+One thread, one poller. A publisher has at most a window of messages under way, so a broker cannot
+win by buffering or dropping, and everything that arrives is compared with what was sent. The rate
+counts deliveries; latency runs from the moment a message is given to the socket to the moment it
+is read.
 
-The exit status is 0 when all arrived, 1 when something was lost or came twice, 2 when it could not run.
+The exit status is 0 when all arrived, 1 when something was lost or came twice, 2 when it could
+not run.
 """
 
 from __future__ import annotations
@@ -23,11 +25,19 @@ from typing import Final, TypedDict
 from benchmarks import _process
 from benchmarks._clients import Client, Progress, Publisher, Subscriber
 from benchmarks._series import filter_of
-from benchmarks._sockets import BROKEN, READABLE, WRITABLE, BenchmarkError, Poller
-from benchmarks._sockets import connect, subscribe
+from benchmarks._sockets import (
+    BROKEN,
+    READABLE,
+    WRITABLE,
+    BenchmarkError,
+    Poller,
+    connect,
+    subscribe,
+)
 from benchmarks.workloads import MODES, WORKLOADS, Workload
 
-# Above this share of a core the generator, not the broker, may be what bounds the rate.
+# A process that uses more than this share of a core is what bounds the rate. When both do, it is the
+# broker: the generator works on smaller pieces the more time it has.
 SATURATED_SHARE: Final = 0.9
 
 # A paced load looks at the clock so often.
@@ -66,7 +76,7 @@ class Result(TypedDict):
 
 
 class Load:
-    """One workload on one broker: `prepare()` connects, `measure()` drives and tells, `close()` ends."""
+    """One workload on one broker: `prepare()`, then `measure()`, then `close()`."""
 
     def __init__(
         self, workload: Workload, port: int, host: str = "127.0.0.1", pid: int | None = None
@@ -194,7 +204,7 @@ class Load:
             "max_ms": max(latencies, default=0) / 100,
             "connect_s": round(self._connect_s, 3),
             "generator_cpu": round(own_share, 3),
-            "generator_saturated": own_share >= SATURATED_SHARE,
+            "generator_saturated": own_share >= SATURATED_SHARE > (broker_s or 0.0) / seconds,
             "broker_cpu": None if broker_s is None else round(broker_s / seconds, 3),
             "broker_cpu_us": round(broker_s * 1e6 / delivered, 3)
             if broker_s is not None and delivered
@@ -203,7 +213,7 @@ class Load:
 
 
 def percentiles_ms(latencies: dict[int, int], shares: tuple[float, ...]) -> list[float]:
-    """The latencies below which these shares of all lie, in milliseconds; buckets are 10 us wide."""
+    """The latencies below which these shares of all lie, from buckets of 10 us."""
     buckets = sorted(latencies.items())
     total = sum(latencies.values())
     found = []
@@ -251,7 +261,7 @@ def told(result: Result) -> str:
         )
     lines.append(f"  generator: {result['generator_cpu']:.0%} of a core")
     if result["generator_saturated"]:
-        lines.append("  the generator was at its own limit: the broker may well be faster than this")
+        lines.append("  the generator was at its own limit: the broker may be faster than this")
     if not result["in_order"]:
         lines.append("  not in the order in which it was sent")
     if not result["complete"]:
@@ -285,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     shape.add_argument("--messages", type=int, help="per publisher")
     shape.add_argument("--window", type=int, help="messages under way per publisher")
     shape.add_argument("--size", type=int, dest="size_bytes", help="payload bytes")
-    shape.add_argument("--rate", type=float, dest="rate_per_s", help="messages a second, all together")
+    shape.add_argument("--rate", type=float, dest="rate_per_s", help="messages a second in all")
     return parser
 
 

@@ -1,8 +1,8 @@
 """The twelve shapes of load, and the words for one.
 
-The window keeps the loop closed: at most so many messages of one publisher are under way (delivered to
-nobody yet at QoS 0, not acknowledged yet at QoS 1 and 2), so a broker gains nothing by buffering, and one
-that drops runs into its own losses.
+The window keeps the loop closed: at most so many messages of one publisher are under way
+(delivered to nobody yet at QoS 0, not acknowledged yet at QoS 1 and 2), so a broker gains nothing
+by buffering, and one that drops runs into its own losses.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ LARGEST_WINDOW: Final = 16_384  # so that a cycle of message numbers fits the pa
 class Workload(NamedTuple):
     """One shape of load.
 
-    `mode` is `pair` (publisher i writes to the topic that subscriber i mod `subscribers` reads), `fanout`
-    (every subscriber reads the one topic) or `fanin` (each publisher has its topic, subscribers read all
-    of them through a wildcard). `messages` and `window` count per publisher, `size_bytes` is the payload,
-    `rate_per_s` is the pace of all publishers together (0: as fast as the window lets them).
+    `mode` is `pair` (publisher i writes to the topic that subscriber i mod `subscribers` reads),
+    `fanout` (every subscriber reads the one topic) or `fanin` (each publisher has its topic,
+    subscribers read all of them through a wildcard). `messages` and `window` count per publisher,
+    `size_bytes` is the payload, `rate_per_s` is the pace of all publishers together (0: as fast
+    as the window lets them).
     """
 
     name: str
@@ -67,20 +68,18 @@ class Workload(NamedTuple):
 def _table() -> dict[str, Workload]:
     """The standard workloads, in the order in which tables show them."""
     rows = (
-        Workload("q0-pair", "pair", 1, 1, 0, 400_000, 10_000, shows="one busy stream, pipelined"),
-        Workload("q0-pairs", "pair", 50, 50, 0, 8_000, 100, shows="fifty streams, pipelined"),
-        Workload("q0-fanout", "fanout", 1, 100, 0, 4_000, 100, shows="one message to a hundred"),
-        Workload("q0-fanin", "fanin", 100, 1, 0, 4_000, 100, shows="a hundred sensors, one reader"),
+        Workload("q0-pair", "pair", 1, 1, 0, 400_000, 10_000, shows="one busy stream"),
+        Workload("q0-pairs", "pair", 50, 50, 0, 8_000, 100, shows="fifty streams"),
+        Workload("q0-fanout", "fanout", 1, 100, 0, 4_000, 100, shows="one to a hundred"),
+        Workload("q0-fanin", "fanin", 100, 1, 0, 4_000, 100, shows="a hundred to one"),
         Workload("q0-1k", "pair", 10, 10, 0, 20_000, 100, 1024, shows="payloads of 1 KiB"),
-        Workload("q0-single", "pair", 100, 100, 0, 400, 1, shows="one message at a time per client"),
+        Workload("q0-single", "pair", 100, 100, 0, 400, 1, shows="one at a time per client"),
         Workload("q1-pair", "pair", 1, 1, 1, 150_000, 100, shows="one QoS 1 stream"),
         Workload("q1-pairs", "pair", 50, 50, 1, 3_000, 20, shows="fifty QoS 1 streams"),
-        Workload("q1-fanout", "fanout", 1, 100, 1, 1_500, 20, shows="one QoS 1 message to a hundred"),
-        Workload("q1-single", "pair", 100, 100, 1, 300, 1, shows="one QoS 1 message at a time"),
+        Workload("q1-fanout", "fanout", 1, 100, 1, 1_500, 20, shows="QoS 1 to a hundred"),
+        Workload("q1-single", "pair", 100, 100, 1, 300, 1, shows="QoS 1, one at a time"),
         Workload("q2-pairs", "pair", 50, 50, 2, 1_500, 20, shows="fifty QoS 2 streams"),
-        Workload(
-            "paced", "pair", 200, 200, 1, 100, 1_000, 16, 4_000.0, "latency: 200 at once, 20 times a s"
-        ),
+        Workload("paced", "pair", 200, 200, 1, 100, 1_000, rate_per_s=4_000, shows="latency"),
     )
     return {row.name: row for row in rows}
 
