@@ -54,6 +54,15 @@ def pytest_report_header() -> str:
     return f"core: {_build_of(file)}, from {file.parent}"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about the other build: `source` of the compiled, `wheel` of the pure."""
+    foreign = "wheel" if _build_of(_core_file()) == "pure" else "source"
+    left_out = [item for item in items if item.get_closest_marker(foreign)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def _is_forbidden_skip(report: pytest.TestReport | pytest.CollectReport) -> bool:
     if not (REQUIRE_PEERS and report.skipped) or hasattr(report, "wasxfail"):
         return False

@@ -1,0 +1,78 @@
+"""What is installed is one build, whole: pure from the source tree, or compiled from the wheel."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import pkgutil
+import subprocess
+import sys
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
+from pathlib import Path
+
+import iotd_build
+import pytest
+
+import mqtt_core
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def core_modules() -> dict[str, object]:
+    """The loader of each module of the core that is importable here."""
+    found = pkgutil.walk_packages(mqtt_core.__path__, "mqtt_core.")
+    modules = [mqtt_core, *(importlib.import_module(module.name) for module in found)]
+    return {module.__name__: module.__loader__ for module in modules}
+
+
+def test_every_module_of_the_core_is_of_the_same_build() -> None:
+    loaders = core_modules()
+    is_compiled = isinstance(loaders["mqtt_core"], ExtensionFileLoader)
+    kind = ExtensionFileLoader if is_compiled else SourceFileLoader
+    assert [name for name, loader in loaders.items() if not isinstance(loader, kind)] == []
+    # conftest.py has refused any other build than the one that was asked for.
+    assert os.environ.get("IOTD_EXPECT_BUILD") in (None, "compiled" if is_compiled else "pure")
+
+
+def test_no_module_of_the_core_is_left_out() -> None:
+    in_the_tree = {
+        ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
+        for path in iotd_build.core_modules()
+    }
+    assert set(core_modules()) == in_the_tree
+
+
+def test_programs_that_tests_start_run_the_same_build() -> None:
+    """An interpreter puts the folder it starts in on the path, unless it is told not to."""
+    result = subprocess.run(
+        [sys.executable, "-c", "import mqtt_core; print(mqtt_core.__file__)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == mqtt_core.__file__
+
+
+@pytest.mark.wheel
+def test_the_installed_wheel_has_source_and_extension_of_every_module() -> None:
+    files = {str(file) for file in importlib.metadata.files("iotd") or []}
+    for source in iotd_build.core_modules():
+        assert source in files
+        stem = source.removesuffix(".py")
+        assert any(file.startswith(f"{stem}.cpython") for file in files), source
+
+
+@pytest.mark.wheel
+def test_the_installed_wheel_has_types_and_traces_and_nothing_else() -> None:
+    files = {str(file) for file in importlib.metadata.files("iotd") or []}
+    for pattern in ("*/**/py.typed", "conformance/**/*.trace", "conformance/**/*.tsv"):
+        paths = [path.relative_to(ROOT) for path in ROOT.glob(pattern)]
+        shipped = [path.as_posix() for path in paths if not path.parts[0].startswith(".")]
+        assert shipped, pattern
+        assert set(shipped) <= files
+    tops = {
+        file.split("/")[0].split("__mypyc")[0] for file in files if file.endswith((".py", ".so"))
+    }
+    assert tops == {"adapters", "conformance", "iotd", "mqtt_core"}
