@@ -35,6 +35,7 @@ help:
 	@echo 'make coverage   branch coverage of the core by the tests'
 	@echo 'make fuzz       random input for $(FUZZ_SECONDS) s (FUZZ_SECONDS=n) against the compiled core'
 	@echo 'make format     put the source into the form that lint asks for'
+	@echo 'make docs       write the generated pages again'
 	@echo 'make wheel      build the wheel into dist/'
 	@echo 'make changelog  join the news fragments into CHANGELOG.md (VERSION=x.y.z)'
 	@echo 'make clean      remove environments, builds and caches'
@@ -54,7 +55,7 @@ fuzz: $(TEST_READY)
 # ---- proof ----
 
 .PHONY: test
-test: lint types test-pure test-compiled
+test: lint types docs-fresh test-pure test-compiled
 
 .PHONY: check
 check: lint types
@@ -89,6 +90,17 @@ coverage: $(DEV_READY)
 format: $(DEV_READY)
 	$(DEV) -m ruff check --fix .
 	$(DEV) -m ruff format .
+
+# Pages made from the code: each module writes its own, or with --check fails if it is stale.
+GENERATORS := $(foreach module,iotd.config.reference conformance.table,\
+	$(if $(wildcard $(subst .,/,$(module)).py),$(module)))
+
+.PHONY: docs docs-fresh
+docs: $(DEV_READY)
+	@for module in $(GENERATORS); do echo $$module; $(DEV) -m $$module || exit 1; done
+
+docs-fresh: $(DEV_READY)
+	@for module in $(GENERATORS); do $(DEV) -m $$module --check || exit 1; done
 
 .PHONY: wheel
 wheel: $(WHEEL)/built
