@@ -31,7 +31,7 @@ _HEAD: Final = (
 
 
 class Row(TypedDict):
-    """The medians of one broker on one workload; `ratio` is the first broker's rate over this one's."""
+    """The medians of one broker on one workload; `ratio` is the first's rate over this."""
 
     workload: str
     broker: str

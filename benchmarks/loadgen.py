@@ -36,8 +36,8 @@ from benchmarks._sockets import (
 )
 from benchmarks.workloads import MODES, WORKLOADS, Workload
 
-# A process that uses more than this share of a core is what bounds the rate. When both do, it is the
-# broker: the generator works on smaller pieces the more time it has.
+# A process that uses more than this share of a core is what bounds the rate. When both do, it is
+# the broker: the generator works on smaller pieces the more time it has.
 SATURATED_SHARE: Final = 0.9
 
 # A paced load looks at the clock so often.

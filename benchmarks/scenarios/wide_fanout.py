@@ -1,0 +1,43 @@
+"""One publisher at full speed to thousands of subscribers, beside an unrelated pair."""
+
+from __future__ import annotations
+
+from benchmarks import _packets
+from benchmarks._sockets import Poller, connect, subscribe
+from benchmarks.brokers import Broker
+from benchmarks.scenarios._flood import Flood, Readers, flood
+from benchmarks.watch import Watch
+
+DEFAULT_COUNT = 5_000
+_TOPIC = "wide/fan/out"
+_PAYLOAD = b"x" * 16
+
+
+def run(
+    broker: Broker, pid: int, count: int, seconds: float, core: int | None
+) -> dict[str, object]:
+    """Publish for so long to `count` subscribers that all read."""
+    packet = _packets.publish(_TOPIC, _PAYLOAD)
+    socks = [
+        connect("127.0.0.1", broker.port, f"bench-wide-{index}", index) for index in range(count)
+    ]
+    for sock in socks:
+        subscribe(sock, [_TOPIC], 0)
+    publisher = Flood(connect("127.0.0.1", broker.port, "bench-flood"), packet)
+    poller = Poller()
+    readers = Readers(poller, socks)
+    with Watch(broker.port, pid, core) as watch:
+        taken = flood(publisher, poller, readers, seconds)
+        sight = watch.end()
+    for sock in (*socks, publisher.sock):
+        sock.close()
+    poller.close()
+    received = readers.received_bytes // len(packet)
+    return {
+        "subscribers": count,
+        "published": publisher.sent,
+        "delivered": received,
+        "delivered_per_s": round(received / taken),
+        "missed": publisher.sent * count - received,
+        **sight,
+    }
