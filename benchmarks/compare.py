@@ -165,10 +165,6 @@ def summary(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _scaled(workload: Workload, scale: float) -> Workload:
-    return workload._replace(messages=max(1, round(workload.messages * scale)))
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
@@ -214,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
                     print(f"{target.name}: {target.build}")
             print(_HEAD)
             for name in args.only or WORKLOADS:
-                workload = _scaled(WORKLOADS[name], args.scale)
+                workload = WORKLOADS[name].scaled(args.scale)
                 for row in measure(workload, targets, args.runs, core, args.limit_secs):
                     print(told(row), flush=True)
                     rows.append(row)

@@ -21,7 +21,7 @@ import json
 import sys
 from typing import Final
 
-from benchmarks import _process, brokers
+from benchmarks import _process, _selection
 from benchmarks._sockets import BenchmarkError
 from benchmarks.brokers import Broker
 from benchmarks.scenarios import idle, retained_burst, silent, slow_reader, wide_fanout
@@ -30,12 +30,9 @@ SCENARIOS: Final = ("idle", "slow-reader", "silent", "wide-fanout", "retained")
 
 
 def run(
-    scenario: str, broker: Broker, count: int | None, seconds: float, core: int | None
+    scenario: str, broker: Broker, pid: int, count: int | None, seconds: float, core: int | None
 ) -> dict[str, object]:
     """Run one scenario; what it showed."""
-    pid = broker.pid
-    if pid is None:
-        raise BenchmarkError("the broker's process is not known; give --pid, or let it --start")
     shown: dict[str, object] = {"scenario": scenario, "broker": broker.name}
     if scenario == "idle":
         shown.update(idle.run(broker, pid, count or idle.DEFAULT_COUNT))
@@ -59,14 +56,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("scenario", choices=SCENARIOS)
-    parser.add_argument("--start", metavar="NAME", choices=brokers.NAMES, help="start this broker")
-    parser.add_argument("--python", default=sys.executable, help="the Python that has iotd")
-    parser.add_argument("--port", type=int, default=1883, help="of a broker that runs")
-    parser.add_argument("--pid", type=int, help="its process")
+    _selection.add_broker(parser)
     parser.add_argument("--count", type=int, help="connections or messages")
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of flood, or of asking for what is retained"
-    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of flood or of `#`")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     return parser
 
@@ -77,14 +69,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.count is not None and args.count < 1:
         parser.error(f"--count is {args.count}; use 1 or more")
-    pair = _process.cores()
-    broker_core, core = pair if pair else (None, None)
     _process.raise_descriptor_limit((args.count or 10_000) + 1_000)
     try:
-        with brokers.started([args.start] if args.start else [], broker_core, args.python) as own:
-            broker = own[0] if own else Broker("broker", args.port, args.pid)
-            with _process.pinned(core):
-                shown = run(args.scenario, broker, args.count, args.seconds, core)
+        with _selection.broker(args) as (broker, pid, core):
+            shown = run(args.scenario, broker, pid, args.count, args.seconds, core)
     except BenchmarkError as error:
         print(f"memory: {error}", file=sys.stderr)
         return 2

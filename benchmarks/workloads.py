@@ -45,6 +45,10 @@ class Workload(NamedTuple):
         """How many deliveries the whole load makes."""
         return self.publishers * self.messages * self.copies
 
+    def scaled(self, factor: float) -> Workload:
+        """The same shape with so many times as many messages, at least one."""
+        return self._replace(messages=max(1, round(self.messages * factor)))
+
     def fault(self) -> str:
         """What is wrong with this shape, and what to do about it; empty when nothing is."""
         if self.mode not in MODES:

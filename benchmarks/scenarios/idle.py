@@ -29,7 +29,7 @@ def run(broker: Broker, pid: int, count: int) -> dict[str, float]:
         for index in range(count):
             sock = connect("127.0.0.1", broker.port, f"bench-idle-{index:06}", index)
             socks.append(sock)
-            subscribe(sock, [f"site/{index}/dev/+/t"], 0)
+            subscribe(sock, [f"bench/idle/{index}"], 0)
         connected_s = time.perf_counter() - start
         cpu_s = _process.cpu_s(pid) - cpu_before
         time.sleep(_SETTLE_S)

@@ -38,6 +38,6 @@ def run(
         "published": publisher.sent,
         "delivered": received,
         "delivered_per_s": round(received / taken),
-        "missed": publisher.sent * count - received,
+        "undelivered": publisher.sent * count - received,
         **sight,
     }
