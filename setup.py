@@ -1,6 +1,7 @@
 """What pyproject.toml cannot say: the extensions, where the build backend wants any."""
 
-import iotd_build
 from setuptools import setup
+
+import iotd_build
 
 setup(ext_modules=iotd_build.core_extensions(), options=iotd_build.build_options())

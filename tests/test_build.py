@@ -9,8 +9,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import iotd_build
 import pytest
+
+import iotd_build
 from iotd_build import Build, BuildError
 
 pytestmark = pytest.mark.source

@@ -11,9 +11,9 @@ import sys
 from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from pathlib import Path
 
-import iotd_build
 import pytest
 
+import iotd_build
 import mqtt_core
 
 ROOT = Path(__file__).resolve().parents[1]
