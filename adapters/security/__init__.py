@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from adapters.security._passwords import PasswordHash
+from adapters.security._users import PasswordThread, UserTable
 
-__all__ = ["PasswordHash"]
+__all__ = ["PasswordHash", "PasswordThread", "UserTable"]
