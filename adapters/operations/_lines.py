@@ -55,6 +55,8 @@ def render_human(in_colour: bool) -> Processor:
         if not isinstance(error, BaseException):
             return " ".join(parts)
         parts.append(f"error={_human('error', _summary(error))}")
+        if level != "error":  # what is expected to happen needs no traceback
+            return " ".join(parts)
         # Indented and marked, so that no message of an exception looks like a line of the log.
         return "\n    | ".join([" ".join(parts), *map(escaped, _traceback(error))])
 
@@ -67,7 +69,8 @@ def render_json(_logger: WrappedLogger, _method: str, fields: EventDict) -> str:
     for name, value in fields.items():
         if isinstance(value, BaseException):
             record[name] = cut(_summary(value))
-            record["traceback"] = "\n".join(_traceback(value))
+            if record["level"] == "error":
+                record["traceback"] = "\n".join(_traceback(value))
         else:
             record[name] = _plain(value)
     return json.dumps(record, default=str).replace("\x7f", "\\u007f")

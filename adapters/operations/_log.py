@@ -39,22 +39,18 @@ class Log:
     def fact(self, fact: Fact) -> None:
         """Log something that happened in the core; fields that say nothing are left out."""
         fields: EventDict = {
-            name: value
-            for name, value in (
-                ("client_id", fact.client_id),
-                ("channel", fact.channel),
-                ("peer", fact.peer),
-                ("listener", fact.listener),
-                ("cause", fact.cause),
-                ("statement", fact.statement),
-                ("detail", fact.detail),
-                ("error", fact.error),
-            )
-            if value
+            "client_id": fact.client_id or None,
+            "channel": fact.channel or None,
+            "peer": fact.peer or None,
+            "listener": fact.listener or None,
+            "cause": fact.cause or None,
+            "statement": fact.statement or None,
+            "offset": fact.offset if fact.offset >= 0 else None,
+            "detail": fact.detail or None,
+            "error": fact.error,
         }
-        if fact.offset >= 0:
-            fields["offset"] = fact.offset
-        self._write(fact.severity, fact.name, fields)
+        told = {name: value for name, value in fields.items() if value is not None}
+        self._write(fact.severity, fact.name, told)
 
     def debug(self, event: str, /, **fields: object) -> None:
         """Log an event of the program that helps to find a fault."""
