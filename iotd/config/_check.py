@@ -13,7 +13,15 @@ from iotd.config._problems import Problem, nearest, shown
 from iotd.config._records import HIDDEN, Rule, User
 from mqtt_core import topic_filter_fault
 
-_KINDS: Final = {bool: "true or false", str: "text"}
+_KINDS: Final[dict[type, str]] = {bool: "true or false", str: "text"}
+_FOUND_KINDS: Final[tuple[tuple[type, str], ...]] = (
+    (bool, "true or false"),
+    (int, "a number"),
+    (float, "a number"),
+    (str, "text"),
+    (list, "a list"),
+    (dict, "a table"),
+)
 
 
 def check(given: Given, problems: list[Problem]) -> Value | None:
@@ -126,18 +134,19 @@ def _check_names(
 
 def allowed_by(hint: object) -> str:
     """What the type of a record's field allows, in words."""
+    notes = getattr(hint, "__metadata__", ())
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(f'"{choice}"' for choice in get_args(hint))
-    return _KINDS.get(cast(type, hint), "text")
+    if any(isinstance(note, msgspec.Meta) and note.min_length for note in notes):
+        return "text, not empty"
+    return _KINDS[cast(type, hint)]
 
 
 def _kind_of(found: object) -> str:
-    if isinstance(found, dict):
-        return "a table"
-    if isinstance(found, list):
-        return "a list"
-    if isinstance(found, str):
-        return "text" if found else "empty text"
-    return shown(found)
+    """What kind of value it is, where the value itself may be a secret."""
+    for kind, words in _FOUND_KINDS:
+        if isinstance(found, kind):
+            return words
+    return "something else"

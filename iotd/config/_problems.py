@@ -22,7 +22,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = "" if self.origin.layer == "default" else str(self.origin)
-        return ": ".join(part for part in (where, self.key, self.message) if part)
+        return printable(": ".join(part for part in (where, self.key, self.message) if part))
 
     def __repr__(self) -> str:
         return f"Problem({str(self)!r})"
@@ -37,13 +37,18 @@ class ConfigError(ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def printable(text: str) -> str:
+    """`text` on one line, with what does not print (controls, bidirectional marks) escaped."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
 def shown(value: object) -> str:
     """`value` as it would stand in a configuration, on one line and not longer than a line."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
     except ValueError:
         text = repr(value)
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+    text = printable(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -53,3 +58,9 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     found = get_close_matches(name, list(known), n=1)
     return found[0] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question to end a message with, or nothing."""
+    guess = nearest(name, known)
+    return f"; did you mean {shown(guess)}?" if guess else ""

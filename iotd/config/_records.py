@@ -40,7 +40,7 @@ class Rule(Struct, frozen=True, kw_only=True):
         Meta(description="What is allowed or denied. Wills count as `publish`."),
     ] = "all"
     user: Annotated[
-        str, Meta(description="The user it is about; empty for every client, `*` for every user.")
+        str, Meta(description="The user it is about; empty for every client, also without a name.")
     ] = ""
     allow: Annotated[bool, Meta(description="`false` denies.")] = True
 

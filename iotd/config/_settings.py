@@ -11,7 +11,7 @@ from iotd.config._check import check
 from iotd.config._keys import KEYS, Value
 from iotd.config._layers import Given, read_environment, read_file, read_flags
 from iotd.config._origin import DEFAULT, Origin
-from iotd.config._problems import ConfigError, Problem
+from iotd.config._problems import ConfigError, Problem, did_you_mean, shown
 from iotd.config._records import Rule, User
 from mqtt_core.broker import Limits, LimitValue
 
@@ -126,6 +126,12 @@ def _contradictions(
     users_unknown = "auth.users" in touched and origins["auth.users"] is DEFAULT
     if users_unknown:
         return problems
+    names = {user.name for user in cast("tuple[User, ...]", values["auth.users"])}
+    for index, rule in enumerate(cast("tuple[Rule, ...]", values["auth.rules"])):
+        if rule.user and rule.user not in names:
+            where = origins["auth.rules"].within(index, "user")
+            message = f"there is no user {shown(rule.user)}{did_you_mean(rule.user, names)}"
+            problems.append(Problem(where, f"auth.rules[{index}].user", message))
     if not values["auth.allow_anonymous"] and not values["auth.users"]:
         problem(
             "auth.allow_anonymous",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TextIO
+from typing import Final, TextIO, cast
 
 from iotd.config._keys import KEYS, SECTIONS, Value
 from iotd.config._memory import worst_case
@@ -11,7 +11,8 @@ from iotd.config._records import Rule, User
 from iotd.config._settings import Settings
 from iotd.config._toml_write import public_fields, toml_value
 
-FORMATS = ("table", "toml", "json")
+FORMATS: Final = ("table", "toml", "json")
+_SHOWN_ITEMS: Final = 5
 
 
 def show(settings: Settings, format: str, stream: TextIO) -> None:
@@ -80,7 +81,7 @@ def _table(settings: Settings, stream: TextIO) -> None:
             if key.section == section:
                 origin = settings.origins[path]
                 style = "dim" if origin.layer == "default" else "bold"
-                value = toml_value(settings.values[path])
+                value = _brief(settings.values[path])
                 table.add_row(Text(path), Text(value), Text(str(origin)), style=style)
     console.print(table)
     memory = Table("worst case of memory", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -92,6 +93,14 @@ def _table(settings: Settings, stream: TextIO) -> None:
     memory.add_section()
     memory.add_row("total", _mib(sum(size for _, size in parts)), "every limit used up at once")
     console.print(memory)
+
+
+def _brief(value: Value) -> str:
+    """The value, a long list without its tail."""
+    if isinstance(value, tuple) and len(value) > _SHOWN_ITEMS:
+        first = cast(Value, value[:_SHOWN_ITEMS])
+        return f"{toml_value(first)[:-1]}, ... ({len(value)} in all)]"
+    return toml_value(value)
 
 
 def _mib(size: int) -> str:

@@ -57,7 +57,7 @@ class LineMap:
                 is_array = text.startswith("[[", position)
                 parts, _ = self._key(position + (2 if is_array else 1))
                 table = self._open_table(parts, is_array)
-                self._lines.setdefault(table, line)
+                self._note(table, 1, line)
                 end = _line_end(text, position)
             elif text[position] in " \t\r\n":
                 line += text[position] == "\n"
@@ -65,13 +65,17 @@ class LineMap:
                 continue
             elif text[position] != "#":
                 parts, end = self._key(position)
-                for count in range(1, len(parts) + 1):
-                    self._lines.setdefault(table + parts[:count], line)
+                self._note(table + parts, len(table) + 1, line)
                 end = _value_end(text, end)
             else:
                 end = _line_end(text, position)
             line += text.count("\n", position, end)
             position = end
+
+    def _note(self, path: Path, shortest: int, line: int) -> None:
+        """Note the line of `path` and of what is around it, unless an earlier line has it."""
+        for end in range(shortest, len(path) + 1):
+            self._lines.setdefault(path[:end], line)
 
     def _key(self, position: int) -> tuple[tuple[str, ...], int]:
         """The parts of a dotted key and where it ends."""

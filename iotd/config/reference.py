@@ -70,8 +70,7 @@ Rules are read from the first to the last, for every PUBLISH, every filter of a 
 topic of every will.
 
 ```toml
-[[auth.rules]]           # every sensor writes below its own name
-user = "*"
+[[auth.rules]]           # every user writes below its own name
 action = "publish"
 topic = "site/%u/#"
 

@@ -1,0 +1,224 @@
+"""The commands and their flags. What they do is loaded only when they run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final, cast
+
+import typer
+
+EXIT_CANNOT_RUN: Final = 1
+EXIT_USAGE: Final = 2
+
+_HELP: Final = """\
+iotd is an MQTT broker.
+
+\b
+Start a broker for this machine:
+  iotd serve
+\b
+Start one that others can reach, with users and limits of your own:
+  iotd config --check iotd.toml
+  iotd serve --config iotd.toml
+"""
+
+_SERVE_HELP: Final = """\
+Run a broker until SIGINT (Ctrl-C: tells clients, sends what is left) or SIGTERM (stops at once).
+
+\b
+Examples:
+  iotd serve
+  iotd serve --listen tcp://127.0.0.1:1884 --listen "tcp://[::1]:1884"
+  iotd serve --config iotd.toml --runtime gevent --log-format json
+
+Every setting beyond these flags is a key of the configuration file and an environment variable:
+docs/configuration.md lists them, `iotd config` prints what is in effect. Logs go to standard error.
+"""
+
+_CONFIG_HELP: Final = """\
+Print the configuration in effect: every key, its value, where that came from, and the most memory
+that the limits allow.
+
+\b
+Examples:
+  iotd config
+  iotd config --config iotd.toml --format json
+  iotd config --check iotd.toml
+
+With --check every error is told at once and the exit code is 2, or `ok` is printed.
+"""
+
+_HASH_HELP: Final = """\
+Ask for a password and print the line for [[auth.users]] in the configuration file.
+
+\b
+Examples:
+  iotd hash-password
+  printf '%s' "$PASSWORD" | iotd hash-password
+"""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from iotd.cli._program import version_line
+
+        print(version_line())
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Print version, build, Python and event loop, and exit.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        envvar="IOTD_CONFIG",
+        show_envvar=True,
+        help="Configuration file (TOML).",
+    ),
+]
+
+
+def _root(version: Version = False) -> None:
+    """Taken from `_HELP`."""
+
+
+def _serve(
+    context: typer.Context,
+    config: ConfigFile = None,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--listen",
+            metavar="URL",
+            help="Address to listen on, tcp://HOST:PORT; may be repeated. "
+            "[default: tcp://127.0.0.1:1883]",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            metavar="asyncio|gevent",
+            help="What drives the sockets. [default: asyncio, on uvloop where installed]",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder of the durable store; not in this version."),
+    ] = None,
+    in_memory: Annotated[
+        bool,
+        typer.Option("--in-memory", help="Keep all state in memory; it is lost at a restart."),
+    ] = False,
+    log_format: Annotated[
+        str | None,
+        typer.Option(metavar="human|json", help="Form of the log lines. [default: human]"),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="debug|info|warning|error", help="Least severity logged. [default: info]"
+        ),
+    ] = None,
+    version: Version = False,
+) -> None:
+    """Taken from `_SERVE_HELP`."""
+    if data_dir is not None and in_memory:
+        raise typer.BadParameter("--data-dir and --in-memory exclude each other; give one of them")
+    fixed = cast("str | None", context.obj)
+    if fixed is not None and runtime not in (None, fixed):
+        raise typer.BadParameter(
+            f"this program runs on {fixed}; for another runtime use: iotd serve --runtime {runtime}"
+        )
+    from iotd.cli._serve import serve
+
+    flags: dict[str, object] = {
+        "server.listen_addresses": listen or None,
+        "server.runtime": runtime or fixed,
+        "storage.data_dir": data_dir,
+        "storage.in_memory": True if in_memory else None,
+        "log.format": log_format,
+        "log.level": log_level,
+    }
+    raise typer.Exit(serve(config, flags))
+
+
+def _config(
+    config: ConfigFile = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="FILE", help="Tell every error in FILE, or print ok."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(metavar="table|toml|json", help="Form of what is printed.")
+    ] = "table",
+) -> None:
+    """Taken from `_CONFIG_HELP`."""
+    from iotd.cli._config import FORMATS, check_config, show_config
+
+    if format not in FORMATS:
+        raise typer.BadParameter(
+            f'found "{format}"; allowed: {", ".join(FORMATS)}', param_hint="--format"
+        )
+    if check is not None:
+        raise typer.Exit(check_config(check))
+    raise typer.Exit(show_config(config, format))
+
+
+def _hash_password() -> None:
+    """Taken from `_HASH_HELP`."""
+    from iotd.cli._hash import hash_password
+
+    raise typer.Exit(hash_password())
+
+
+def _app(runtime: str | None) -> tuple[typer.Typer, str]:
+    """The command line and what it is called in usage lines."""
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=runtime is None,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    if runtime is not None:
+        app.command("serve", help=_SERVE_HELP)(_serve)
+        return app, f"python -m adapters.{runtime}_server"
+    app.callback(help=_HELP)(_root)
+    app.command("serve", help=_SERVE_HELP, short_help="Run a broker.")(_serve)
+    app.command(
+        "config", help=_CONFIG_HELP, short_help="Print or check the configuration in effect."
+    )(_config)
+    app.command(
+        "hash-password", help=_HASH_HELP, short_help="Make a password hash for the configuration."
+    )(_hash_password)
+    return app, "iotd"
+
+
+def run(arguments: list[str], runtime: str | None) -> int:
+    """Run the command line and return the exit code."""
+    from iotd.cli._program import CannotRunError, check_adapters
+
+    app, name = _app(runtime)
+    try:
+        check_adapters()
+        app(arguments, prog_name=name, obj=runtime)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return EXIT_CANNOT_RUN
+        return end.code or 0
+    except CannotRunError as error:
+        print(f"iotd: {error}", file=sys.stderr)
+        return EXIT_CANNOT_RUN
+    return 0
