@@ -1,18 +1,21 @@
 """Starts mosquitto on a free loopback port, as the peer that we compare ourselves with."""
 
+import os
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+_STARTING = threading.Lock()
 _PLACES = "/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin"
 _OPTIONS = {
     "max_packet_size_bytes": "max_packet_size",
-    "max_inflight": "max_inflight_messages",
+    "max_inflight_messages": "max_inflight_messages",
     "max_queued_messages": "max_queued_messages",
 }
 
@@ -31,13 +34,14 @@ class Mosquitto:
             raise FileNotFoundError("mosquitto is not installed: install the package `mosquitto`")
         self.settings = {k: v for k, v in (settings or {}).items() if can_set(k)}
         self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
-        self.port = _free_port()
-        self._process = subprocess.Popen(
-            [program, "-c", str(self._configuration())],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        self._await_listening()
+        with _STARTING:  # So that no two choose the same free port.
+            self.port = _free_port()
+            self._process = subprocess.Popen(
+                [program, "-c", str(self._configuration())],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+            self._await_listening()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -68,6 +72,8 @@ class Mosquitto:
         lines += self._users(folder, settings)
         lines += self._rules(folder, settings)
         lines += [f"{_OPTIONS[key]} {value}" for key, value in settings.items()]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            lines.append("user root")  # It would give its rights up, and not read this folder.
         path = folder / "mosquitto.conf"
         path.write_text("\n".join(lines) + "\n", "utf-8")
         return path
@@ -88,11 +94,9 @@ class Mosquitto:
 
     def _rules(self, folder: Path, settings: dict[str, str]) -> list[str]:
         publish = settings.pop("deny_publish", "")
-        subscribe = settings.pop("deny_subscribe", "")
-        if not publish and not subscribe:
+        if not publish:
             return []
-        rules = ["topic readwrite #"]
-        rules += [f"topic deny {topic}" for topic in {publish, subscribe} if topic]
+        rules = ["topic readwrite #", f"topic deny {publish}"]
         path = folder / "rules"
         path.write_text("\n".join(rules) + "\n", "utf-8")
         path.chmod(0o600)
@@ -114,7 +118,7 @@ class Mosquitto:
 
 def can_set(key: str) -> bool:
     """Whether mosquitto has a setting of this meaning."""
-    return key in _OPTIONS or key in ("users", "anonymous", "deny_publish", "deny_subscribe")
+    return key in _OPTIONS or key in ("users", "anonymous", "deny_publish")
 
 
 def _free_port() -> int:

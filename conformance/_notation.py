@@ -12,7 +12,8 @@ from typing import NoReturn
 
 ALLOWED = (
     "hex pairs (20 02), u10 (two bytes), 'text', s'text' (two bytes of length, then text), "
-    "c'client id', t'topic', s(...), v(...), (a | b), X*3, rl, rl+1, $name, $name:N, $name:*, ?, .."
+    "c'client id', t'topic', s(...), t(...), v(...), (a | b), X*3, rl, rl+1, $name, "
+    "$name:N, $name:*, d$name, ?, .."
 )
 
 
@@ -86,8 +87,15 @@ class _RemainingLength:
 
 
 @dataclass(frozen=True)
+class _Decimal:
+    """d$name: the variable's number in decimal digits."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class _Prefixed:
-    """s(...): two bytes of length first; v(...): a variable byte integer first."""
+    """Its length first: two bytes for s(...) and t(...), a variable byte integer for v(...)."""
 
     kind: str
     items: "_Items"
@@ -110,6 +118,7 @@ _Item = (
     | _AnyByte
     | _Rest
     | _Variable
+    | _Decimal
     | _RemainingLength
     | _Prefixed
     | _Choice
@@ -223,7 +232,10 @@ def quote(data: bytes) -> str:
 
 def split_comment(line: str) -> str:
     """The line without its comment: a # outside quotes starts one."""
-    return _split_outside_quotes(line, "#")[0].rstrip()
+    index = 0
+    while index < len(line) and line[index] != "#":
+        index = _string_end(line, index) if line[index] == "'" else index + 1
+    return line[:index].rstrip()
 
 
 def split_cells(line: str) -> list[str]:
@@ -239,7 +251,7 @@ def _split_outside_quotes(text: str, separator: str) -> list[str]:
             index = _string_end(text, index)
             continue
         depth += (char == "(") - (char == ")")
-        if char == separator and (depth == 0 or separator == "#"):
+        if char == separator and depth == 0:
             parts.append(text[start:index])
             start = index + 1
         index += 1
@@ -284,6 +296,7 @@ def _unescape(body: str) -> bytes:
 _TOKEN = re.compile(
     r"""(?P<number>u(?P<value>\d+)(?!\w))
       | (?P<length>rl(?P<lie>[+-]\d+)?(?!\w))
+      | (?P<decimal>d\$(?P<digits>[A-Za-z_]\w*))
       | (?P<variable>\$(?P<name>[A-Za-z_]\w*)(?::(?P<width>\d+|\*))?)
       | (?P<rest>\.\.)
       | (?P<any>\?)
@@ -332,7 +345,7 @@ class _Reader:
             if kind != "s":
                 return _Name(kind, body)
             return _Prefixed("s", (_Literal(body),))
-        if text[at] in "sv" and text.startswith("(", at + 1):
+        if text[at] in "stv" and text.startswith("(", at + 1):
             kind = text[at]
             self.at += 2
             return _Prefixed(kind, self._closed(self.items("")))
@@ -358,6 +371,8 @@ class _Reader:
                 return _Literal(value.to_bytes(2, "big"))
             case "length":
                 return _RemainingLength(int(found["lie"] or 0))
+            case "decimal":
+                return _Decimal(found["digits"])
             case "variable":
                 width = found["width"] or "2"
                 return _Variable(found["name"], 0 if width == "*" else int(width))
@@ -415,15 +430,17 @@ def _encode(items: _Items, scope: Scope) -> bytes:
                 if name not in scope.values:
                     raise NotationError(f"${name} is sent before anything was bound to it")
                 out += scope.values[name]
+            case _Decimal(name):
+                out += _decimal(name, scope.values)
             case _RemainingLength(lie):
                 rest = _encode(items[index + 1 :], scope)
                 return out + variable_byte_integer(len(rest) + lie) + rest
             case _Prefixed(kind, inner):
                 body = _encode(inner, scope)
+                body = scope.topic(body) if kind == "t" else body
                 size = len(body)
-                out += (
-                    size.to_bytes(2, "big") if kind == "s" else variable_byte_integer(size)
-                ) + body
+                out += variable_byte_integer(size) if kind == "v" else size.to_bytes(2, "big")
+                out += body
             case _Choice(branches):
                 out += _encode(branches[0], scope)
             case _Repeated(inner, count):
@@ -458,6 +475,14 @@ def _match_item(
             expected = _name_bytes(item, scope)
             if data.startswith(expected, start, end):
                 yield start + len(expected), values
+        case _Decimal(name):
+            digits = _decimal(name, values)
+            if data.startswith(digits, start, end):
+                yield start + len(digits), values
+        case _Prefixed("t", _):
+            expected = _encode((item,), Scope(scope.prefix, values))
+            if data.startswith(expected, start, end):
+                yield start + len(expected), values
         case _AnyByte():
             if start < end:
                 yield start + 1, values
@@ -478,6 +503,12 @@ def _match_item(
                 yield from _match(branch, data, start, end, scope, values)
         case _Repeated(inner, count):
             yield from _match(inner * count, data, start, end, scope, values)
+
+
+def _decimal(name: str, values: dict[str, bytes]) -> bytes:
+    if name not in values:
+        raise NotationError(f"d${name} is used before anything was bound to ${name}")
+    return str(int.from_bytes(values[name], "big")).encode()
 
 
 def _match_variable(
@@ -521,7 +552,7 @@ def _match_prefixed(
 def _variables(items: _Items) -> Iterator[str]:
     for item in items:
         match item:
-            case _Variable(name):
+            case _Variable(name) | _Decimal(name):
                 yield name
             case _Prefixed(_, inner) | _Repeated(inner, _):
                 yield from _variables(inner)

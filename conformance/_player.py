@@ -12,9 +12,11 @@ from conformance._scenario import (
     Act,
     AnyOrder,
     Call,
+    Distinct,
     Either,
     EventIs,
     Expect,
+    Forget,
     Joins,
     Repeat,
     Scenario,
@@ -128,13 +130,19 @@ class _Player:
                 self.join(step)
             case Subscribes():
                 self.subscribe(step)
+            case Distinct():
+                self.check_distinct(step)
+            case Forget(_, names):
+                for name in names:
+                    self.scope.values.pop(name, None)
             case AnyOrder(_, expected):
                 self.any_order(expected)
             case Either():
                 self.either(step)
             case Repeat(_, count, variable, repeated):
                 for turn in range(1, count + 1):
-                    self.scope.values[variable] = turn.to_bytes(2, "big")
+                    if variable:
+                        self.scope.values[variable] = turn.to_bytes(2, "big")
                     self.run(repeated)
             case Call():
                 self.call(step)
@@ -252,6 +260,12 @@ class _Player:
         elif link.is_closed:
             raise DifferenceError(step.line, "an open connection", "the client has closed it")
 
+    def check_distinct(self, step: Distinct) -> None:
+        numbers = {name: self.scope.values.get(name, b"") for name in step.names}
+        shown = " ".join(f"${name}={value.hex()}" for name, value in numbers.items())
+        if len(set(numbers.values())) < len(numbers) or not all(map(any, numbers.values())):
+            raise DifferenceError(step.line, "identifiers that differ, none of them zero", shown)
+
     def present(self, link: Link) -> str:
         return describe(link.packets[0]) if link.packets else self.absent(link)
 
@@ -300,6 +314,8 @@ class _Player:
         self.run(step.branches[0])  # It fails there, and says how.
 
     def is_next(self, step: Step) -> bool:
+        if isinstance(step, AnyOrder):
+            return any(self.is_next(one) for one in step.steps)
         if isinstance(step, Expect):
             link = self.link(step.link, step.line)
             trial = Scope(self.scope.prefix, self.scope.values)
@@ -316,6 +332,7 @@ class _Player:
         client = self.peer.client
         if client is None:
             raise DifferenceError(step.line, "a client under test", "this peer is a server")
+        self.open_link("")
         is_done = client.call(step.verb, step.arguments)
         if is_done == step.is_refused:
             outcome = ("refused", "accepted")
@@ -324,6 +341,10 @@ class _Player:
     def check_event(self, step: EventIs) -> None:
         client = self.peer.client
         event = client.next_event() if client else None
+        if step.name == "none":
+            if event is not None:
+                raise DifferenceError(step.line, "no event", repr(event))
+            return
         expected = " ".join([step.name, *(f"{key}={value!r}" for key, value in step.fields)])
         if type(event).__name__ != step.name:
             raise DifferenceError(step.line, expected, repr(event))

@@ -47,7 +47,10 @@ class State:
 
 @dataclass(frozen=True)
 class EventIs:
-    """`= event NAME field=value ...`: what our client role told its user next (role: client)."""
+    """`= event NAME field=value ...`: what our client tells its user next (role: client).
+
+    Events that a line with `>` has not caused are not looked at. The name `none`: nothing more.
+    """
 
     line: int
     name: str
@@ -94,6 +97,22 @@ class Subscribes:
 
 
 @dataclass(frozen=True)
+class Distinct:
+    """`distinct $a $b`: packet identifiers that all differ, none of them zero."""
+
+    line: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Forget:
+    """`forget $a`: the variable may be bound anew."""
+
+    line: int
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Wait:
     """`@ 1.5s`: time passes."""
 
@@ -136,6 +155,8 @@ Step = (
     | Call
     | Joins
     | Subscribes
+    | Distinct
+    | Forget
     | Wait
     | AnyOrder
     | Either

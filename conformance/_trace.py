@@ -18,9 +18,11 @@ from conformance._scenario import (
     Act,
     AnyOrder,
     Call,
+    Distinct,
     Either,
     EventIs,
     Expect,
+    Forget,
     Joins,
     Repeat,
     Scenario,
@@ -39,7 +41,8 @@ _HEADER = (
     "== NAME, proves v3: IDS, about: TEXT, role: ROLE, needs: NEED, settings: KEY=VALUE, cases |"
 )
 _STEPS = (
-    "NAME > BYTES, NAME < BYTES, NAME = STATE, NAME ! ACTION, NAME joins, NAME subscribes, @ 1.5s"
+    "NAME > BYTES, NAME < BYTES, NAME = STATE, NAME ! ACTION, NAME joins, NAME subscribes, "
+    "@ 1.5s, distinct $A $B, forget $A"
 )
 _BLOCKS = "any order, either, or, repeat N as i, end"
 _STATES = ("open", "closed", "nothing")
@@ -52,8 +55,9 @@ _WITHIN = re.compile(r"(?P<rest>.*?)\s+within\s+(?P<seconds>[\d.]+)s$", re.DOTAL
 _TITLE = re.compile(r"==\s+(?P<name>[\w./+#$-]+)$")
 _WAIT = re.compile(r"@\s*(?P<seconds>\d+(?:\.\d+)?)s$")
 _REPEAT = re.compile(r"repeat\s+(?P<count>\d+)(?:\s+as\s+(?P<variable>[A-Za-z_]\w*))?$")
+_NAMES = re.compile(r"(?P<verb>distinct|forget)(?P<names>(?:\s+\$[A-Za-z_]\w*)+)$")
 _IDS = re.compile(r"MQTT-\d+\.\d+\.\d+-\d+$")
-_ARGUMENT = re.compile(r"(?P<key>[a-z_]+)=(?P<value>'(?:[^'\\]|\\.)*'|\S+)\s*")
+_ARGUMENT = re.compile(r"(?P<key>[a-z_]+)=(?P<value>'(?:[^'\\]|\\.)*'(?:\*\d+)?|\S+)\s*")
 
 
 def load_traces(root: Path = TRACES) -> list[Scenario]:
@@ -133,7 +137,11 @@ class _ScenarioParser:
             case = dict(zip(self.columns, cells, strict=True))
             label = re.sub(r"[^\w./+#$-]+", "-", cells[0])
             filled = [(line, _fill(text, case)) for line, text in body]
+            self.line, common = number, list(self.proves)
+            for version in ("v3", "v5"):
+                self._proves(version, case.get(f"proves {version}", ""))
             found.append(self._build(f"{name}/{label}", number, filled))
+            self.proves = common
         return found
 
     def _build(self, name: str, line: int, body: list[tuple[int, str]]) -> Scenario:
@@ -233,6 +241,10 @@ class _ScenarioParser:
             return self._either()
         if repeat := _REPEAT.match(text):
             return self._repeat(int(repeat["count"]), repeat["variable"] or "")
+        if names := _NAMES.match(text):
+            variables = tuple(word[1:] for word in names["names"].split())
+            kind = Distinct if names["verb"] == "distinct" else Forget
+            return kind(self.line, variables)
         if words := _WORDS.match(text):
             link, rest = words["link"], words["rest"]
             return (
@@ -316,9 +328,11 @@ class _ScenarioParser:
             branches.append(self._block(("or", "end")))
         self.at += 1
         for branch in branches:
-            if not branch or not isinstance(branch[0], Expect | State):
+            if not branch or not isinstance(branch[0], Expect | State | AnyOrder):
                 self.line = line
-                self._fail("each branch of `either` begins with what tells it: NAME < or NAME =")
+                self._fail(
+                    "each branch of `either` begins with what tells it: NAME <, NAME =, any order"
+                )
         return Either(line, tuple(branches))
 
     def _repeat(self, count: int, variable: str) -> Repeat:
@@ -337,6 +351,10 @@ class _ScenarioParser:
                 for name in sorted(step.pattern.variables() - bound):
                     self.line = step.line
                     self._fail(f"${name} is sent before anything was bound to it")
+            elif isinstance(step, Distinct | Forget):
+                for name in sorted(set(step.names) - bound):
+                    self.line = step.line
+                    self._fail(f"nothing was bound to ${name} before")
 
     def _one_of(self, word: str, allowed: Iterable[str]) -> str:
         if word not in allowed:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from conformance._client_peer import play_client
+from conformance._core_peer import play_broker
 from conformance._mosquitto import Mosquitto, find_mosquitto
 from conformance._player import Outcome, Result, play
 from conformance._scenario import Scenario, TraceError
@@ -52,9 +54,7 @@ def _player_for(
     parser: argparse.ArgumentParser, options: argparse.Namespace
 ) -> Callable[[Scenario], Result]:
     if options.core:
-        from conformance._core_peer import play_in_memory
-
-        return play_in_memory
+        return play_to_core
     if options.mosquitto:
         if find_mosquitto() is None:
             parser.error("mosquitto is not installed: install the package `mosquitto`")
@@ -83,6 +83,11 @@ def play_to_mosquitto(scenario: Scenario) -> Result:
     with Mosquitto(scenario.settings) as broker:
         peer = SocketPeer(broker.address, title="mosquitto", settings=broker.settings)
         return play(scenario, peer)
+
+
+def play_to_core(scenario: Scenario) -> Result:
+    """Play to the core of iotd in memory: its client role or its broker, as the scenario asks."""
+    return play_client(scenario) if scenario.role == "client" else play_broker(scenario)
 
 
 def _is_asked(scenario: Scenario, only: str) -> bool:
