@@ -18,6 +18,7 @@ import argparse
 import gc
 import json
 import os
+import socket
 import sys
 import time
 from typing import Final, TypedDict
@@ -89,6 +90,7 @@ class Load:
         self._port: Final = port
         self._pid: Final = pid
         self._poller: Final = Poller()
+        self._sockets: Final[list[socket.socket]] = []
         self._clients: Final[dict[int, Client]] = {}
         self._publishers: Final[list[Publisher]] = []
         self._subscribers: Final[list[Subscriber]] = []
@@ -102,6 +104,7 @@ class Load:
         start = time.perf_counter()
         for index in range(workload.subscribers):
             sock = connect(self._host, self._port, f"bench-sub-{index}", index)
+            self._sockets.append(sock)
             subscribe(sock, [filter_of(workload, index)], workload.qos)
             subscriber = Subscriber(sock, self._poller, self._progress, workload, index)
             self._subscribers.append(subscriber)
@@ -109,6 +112,7 @@ class Load:
         for index in range(workload.publishers):
             place = workload.subscribers + index
             sock = connect(self._host, self._port, f"bench-pub-{index}", place)
+            self._sockets.append(sock)
             publisher = Publisher(sock, self._poller, self._progress, workload, index)
             self._publishers.append(publisher)
             self._clients[sock.fileno()] = publisher
@@ -137,8 +141,8 @@ class Load:
 
     def close(self) -> None:
         """Close every socket."""
-        for client in self._clients.values():
-            client.sock.close()
+        for sock in self._sockets:
+            sock.close()
         self._poller.close()
 
     def _drive(self, start: float, limit_s: float, stall_s: float) -> float:
@@ -148,6 +152,7 @@ class Load:
         wanted_acks = workload.publishers * workload.messages if workload.qos else 0
         touched, poll, clock = progress.touched, self._poller.poll, time.perf_counter
         is_paced = workload.rate_per_s > 0
+        idle_s = min(1.0, stall_s)
         touched.update(self._publishers)
         moved = now = start
         while progress.received < wanted or progress.acked < wanted_acks:
@@ -157,7 +162,7 @@ class Load:
                 now = clock()
                 if not publisher.fill(now, now - start):
                     touched.discard(publisher)
-            for fd, events in poll(_TICK_S if is_paced else 0 if touched else 1.0):
+            for fd, events in poll(_TICK_S if is_paced else 0 if touched else idle_s):
                 client = clients[fd]
                 now = moved = clock()
                 if events & (READABLE | BROKEN):
