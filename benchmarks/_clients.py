@@ -7,12 +7,11 @@ stream again.
 
 from __future__ import annotations
 
-import socket
 from collections import Counter, defaultdict
 from typing import Final, final
 
 from benchmarks._series import BATCH, RECV_BYTES, Series, Tally, acknowledgements
-from benchmarks._sockets import READABLE, WRITABLE, BenchmarkError, Poller
+from benchmarks._sockets import READABLE, WRITABLE, BenchmarkError, Registry, Stream
 from benchmarks.workloads import Workload
 
 # Where messages of several publishers mix, one block in so many is compared frame by frame; the
@@ -44,7 +43,7 @@ class Client:
 
     __slots__ = ("_poller", "_recv", "_tail", "_unsent", "name", "progress", "sock")
 
-    def __init__(self, sock: socket.socket, poller: Poller, progress: Progress, name: str) -> None:
+    def __init__(self, sock: Stream, poller: Registry, progress: Progress, name: str) -> None:
         self.sock: Final = sock
         self.name: Final = name
         self.progress: Final = progress
@@ -124,8 +123,8 @@ class Publisher(Client):
 
     def __init__(
         self,
-        sock: socket.socket,
-        poller: Poller,
+        sock: Stream,
+        poller: Registry,
         progress: Progress,
         workload: Workload,
         index: int,
@@ -252,8 +251,8 @@ class Subscriber(Client):
 
     def __init__(
         self,
-        sock: socket.socket,
-        poller: Poller,
+        sock: Stream,
+        poller: Registry,
         progress: Progress,
         workload: Workload,
         index: int,

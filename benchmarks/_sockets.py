@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from benchmarks import _packets
 
@@ -21,6 +21,32 @@ BROKEN: Final = 8 | 16
 
 class BenchmarkError(Exception):
     """A benchmark cannot go on; the message says why and what to do."""
+
+
+class Stream(Protocol):
+    """What a client needs of its connection: a socket, or a stand-in for one."""
+
+    def send(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Take as much as fits."""
+
+    def recv(self, most: int, /) -> bytes:
+        """Give what has arrived."""
+
+    def setblocking(self, flag: bool, /) -> None:
+        """Never wait."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+class Registry(Protocol):
+    """Where a client says what it waits for."""
+
+    def register(self, fd: int, events: int) -> None:
+        """Start to watch a descriptor."""
+
+    def modify(self, fd: int, events: int) -> None:
+        """Watch it for something else."""
 
 
 class Poller:

@@ -68,6 +68,11 @@ class Broker(NamedTuple):
     build: str = ""
 
 
+def own_environment() -> dict[str, str]:
+    """The environment in which a Python started from here finds the benchmarks."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
 def parse(text: str) -> Broker:
     """A running broker as `NAME=PORT` or `NAME=PORT:PID`."""
     name, _, rest = text.partition("=")

@@ -91,7 +91,8 @@ def _one(
         ("--rate", workload.rate_per_s),
     ):
         command += [option, str(field)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=brokers.ROOT, check=False)
+    environment = brokers.own_environment()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if not done.stdout.startswith("{"):
         return None, done.stderr.strip().rpartition("\n")[2] or "no result"
     result: Result = json.loads(done.stdout)

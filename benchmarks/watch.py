@@ -20,7 +20,7 @@ from typing import Final, TypedDict
 from benchmarks import _packets, _process
 from benchmarks._series import RECV_BYTES
 from benchmarks._sockets import BenchmarkError, connect, subscribe
-from benchmarks.brokers import ROOT
+from benchmarks.brokers import own_environment
 
 PACE_S: Final = 0.005
 SAMPLE_S: Final = 0.1
@@ -54,7 +54,11 @@ class Watch:
             command += ["--pid", str(pid)]
         with _process.pinned(core):
             self._process: Final = subprocess.Popen(
-                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                command,
+                env=own_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         if self._process.stdout is None or self._process.stdout.readline() != "watching\n":
             self._process.kill()
