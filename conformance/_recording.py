@@ -1,0 +1,184 @@
+"""Turns what passed between programs and a broker into a trace that replays.
+
+What the broker chose (packet identifiers of its deliveries) becomes variables, pauses become clock
+steps, passwords are replaced. Where an answer and a delivery to one client come close together,
+their order is left open: brokers differ, and the standard allows it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from conformance._link import Framer
+from conformance._readable import fields, string_at
+
+SHORTEST_STEP_S = 0.4
+"""A pause that is shorter is not part of the story."""
+_PASSWORD = "s'redacted'"
+
+SENT, CAME, OPENED, CUT, CLOSED = "sent", "came", "opened", "cut", "closed"
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One thing seen by the proxy: a packet, or the end of a connection by one of the sides."""
+
+    at_s: float
+    connection: int
+    what: str
+    packet: bytes = b""
+
+
+@dataclass
+class _Seen:
+    """What is known of one connection."""
+
+    name: str = ""
+    client_id: bytes = b""
+    is_open: bool = True
+
+
+@dataclass
+class Recording:
+    """Everything that passed, in the order in which the proxy saw it."""
+
+    occurrences: list[Occurrence] = field(default_factory=list)
+    _framers: dict[tuple[int, str], Framer] = field(default_factory=dict)
+
+    def add_bytes(self, at_s: float, connection: int, what: str, data: bytes) -> None:
+        """Bytes of one direction: `SENT` by the program, or `CAME` from the broker."""
+        framer = self._framers.setdefault((connection, what), Framer())
+        for packet in framer.feed(data):
+            self.occurrences.append(Occurrence(at_s, connection, what, packet))
+
+    def add_end(self, at_s: float, connection: int, what: str) -> None:
+        """The program has `CUT` the connection, or the broker has `CLOSED` it."""
+        for direction in (SENT, CAME):
+            framer = self._framers.pop((connection, direction), None)
+            if framer and framer.rest:
+                self.occurrences.append(Occurrence(at_s, connection, direction, framer.rest))
+        self.occurrences.append(Occurrence(at_s, connection, what))
+
+    def trace(self, name: str, about: str = "", proves: str = "") -> str:
+        """The trace file's text."""
+        return _Writer(self.occurrences).text(name, about, proves)
+
+
+class _Writer:
+    def __init__(self, occurrences: Sequence[Occurrence]) -> None:
+        self.occurrences = occurrences
+        self.seen: dict[int, _Seen] = {}
+        self.variables: dict[tuple[bytes, int], str] = {}
+        """By client id and packet identifier, while the delivery is under way."""
+        self.numbers = count(1)
+        self.anonymous = count(1)
+        self.lines: list[str] = []
+        self.came: list[tuple[str, bytes, str]] = []
+        """(connection's name, packet, text) of packets to one client with nothing between."""
+
+    def text(self, name: str, about: str, proves: str) -> str:
+        head = [f"== {name}"]
+        head += [f"about: {about}"] if about else []
+        head += [f"proves v3: {proves}"] if proves else []
+        last_s = self.occurrences[0].at_s if self.occurrences else 0.0
+        for one in self.occurrences:
+            pause_s = one.at_s - last_s
+            last_s = one.at_s
+            if pause_s >= SHORTEST_STEP_S:
+                self.flush()
+                self.lines.append(f"@ {pause_s:.1f}s")
+            self.write(one)
+        self.flush()
+        return "\n".join([*head, *self.lines]) + "\n"
+
+    def write(self, one: Occurrence) -> None:
+        seen = self.seen.setdefault(one.connection, _Seen())
+        if one.what == SENT:
+            self.flush()
+            if one.packet[0] >> 4 == 1:
+                self.meet(seen, one.packet)
+            self.lines.append(f"{self.name(seen)} > {self.sent(seen, one.packet)}")
+        elif one.what == CAME:
+            name = self.name(seen)
+            if self.came and self.came[0][0] != name:
+                self.flush()
+            self.came.append((name, one.packet, self.arrived(seen, one.packet)))
+        else:
+            self.flush()
+            seen.is_open = False
+            self.lines.append(f"{self.name(seen)} {'! cut' if one.what == CUT else '= closed'}")
+
+    def flush(self) -> None:
+        """Write what came; answers and deliveries mixed are in any order."""
+        came, self.came = self.came, []
+        is_mixed = len({packet[0] >> 4 == 3 for _, packet, _ in came}) == 2
+        starts_with_connack = bool(came) and came[0][1][0] >> 4 == 2
+        if starts_with_connack:
+            self.lines.append(f"{came[0][0]} < {came[0][2]}")
+            came = came[1:]
+            is_mixed = len({packet[0] >> 4 == 3 for _, packet, _ in came}) == 2
+        lines = [f"{name} < {text}" for name, _, text in came]
+        if is_mixed:
+            lines = ["any order", *(f"  {line}" for line in lines), "end"]
+        self.lines += lines
+
+    def meet(self, seen: _Seen, connect: bytes) -> None:
+        """Name a connection after its client id, unless another that is open has the name."""
+        parts = fields(connect)
+        seen.client_id = _client_id(connect)
+        plain = re.sub(r"\W+", "-", seen.client_id.decode(errors="replace"), flags=re.ASCII)
+        name = plain.strip("-") or f"anonymous-{next(self.anonymous)}"
+        if not name[0].isalpha():
+            name = f"client-{name}"
+        taken = {other.name for other in self.seen.values() if other.is_open}
+        seen.name = next(
+            choice
+            for choice in (name, *(f"{name}-again-{n}" for n in range(1, len(parts) + 1000)))
+            if choice not in taken
+        )
+
+    def name(self, seen: _Seen) -> str:
+        if not seen.name:
+            seen.name = f"anonymous-{next(self.anonymous)}"
+        return seen.name
+
+    def sent(self, seen: _Seen, packet: bytes) -> str:
+        """What the program sent: a password is replaced, an acknowledgement names its variable."""
+        parts = fields(packet)
+        kind = packet[0] >> 4
+        if kind == 1 and len(parts) > 5 and int(parts[4], 16) & 0x40:
+            parts[-1] = _PASSWORD
+        elif kind in (4, 5, 7) and len(packet) == 4:
+            key = (seen.client_id, int.from_bytes(packet[2:4], "big"))
+            if key in self.variables:
+                parts[-1] = self.variables[key]
+                if kind != 5:
+                    del self.variables[key]
+        return " ".join(parts)
+
+    def arrived(self, seen: _Seen, packet: bytes) -> str:
+        """What the broker sent: identifiers that it chose become variables."""
+        parts = fields(packet)
+        kind = packet[0] >> 4
+        if kind == 3 and packet[0] & 0x06 and len(parts) > 3:
+            parts[3] = self.variable(seen, int(parts[3][1:]))
+        elif kind == 6 and len(packet) == 4:
+            parts[2] = self.variable(seen, int.from_bytes(packet[2:4], "big"))
+        return " ".join(parts)
+
+    def variable(self, seen: _Seen, packet_id: int) -> str:
+        key = (seen.client_id, packet_id)
+        if key not in self.variables:
+            self.variables[key] = f"$p{next(self.numbers)}"
+        return self.variables[key]
+
+
+def _client_id(connect: bytes) -> bytes:
+    """The client id of a CONNECT; empty when it cannot be read."""
+    start = 2
+    while start < len(connect) and connect[start - 1] & 0x80:
+        start += 1
+    protocol = string_at(connect, start)
+    client_id = string_at(connect, protocol[1] + 4) if protocol else None
+    return client_id[0] if client_id else b""
