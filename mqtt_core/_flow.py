@@ -1,0 +1,179 @@
+"""Delivery state of one session: packet identifiers and handshakes, both ways (2.3.1, 4.3).
+
+It belongs to the session, not to the connection, and goes over to the next connection of the
+same session, which sends again what is not finished, in its original order (4.4).
+
+Outgoing state is kept in lists indexed by packet identifier, which double when half full: no
+hashing and no object for each delivery. A mark holds the step of the handshake and the order
+in which it began.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from mqtt_core._message import Message
+
+FREE: Final = 0
+AWAITING_PUBACK: Final = 1
+AWAITING_PUBREC: Final = 2
+AWAITING_PUBCOMP: Final = 3
+AWAITING_SUBACK: Final = 4
+AWAITING_UNSUBACK: Final = 5
+STORING_PUBLISH: Final = 6  # a server's QoS 2 PUBLISH waits until its identifier is stored
+STORING_PUBREL: Final = 7  # a server's PUBREL waits until the PUBREC is stored
+
+_STEP: Final = 7
+_SMALLEST: Final = 8
+_LARGEST: Final = 65_536
+
+
+@final
+class Flow:
+    """Identifiers in use and the step that each has reached."""
+
+    __slots__ = ("window", "in_flight", "held", "_used", "_messages", "_marks", "_cursor", "_order")
+
+    def __init__(self, window: int = 65_535) -> None:
+        self.window = window
+        self.in_flight = 0  # PUBLISH packets begun and not finished
+        self.held: set[int] | None = None  # received at QoS 2 and not released
+        self._used = 0
+        self._messages: list[Message | None] = []
+        self._marks: list[int] = []
+        self._cursor = 0
+        self._order = 0
+
+    # Outgoing
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more QoS 1 or 2 PUBLISH may be begun."""
+        return self.in_flight < self.window
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no handshake is open in either direction."""
+        return self._used == 0 and not self.held
+
+    def start(self, message: Message | None, step: int) -> int:
+        """Begin a handshake and return its packet identifier, one that is not in use.
+
+        [v3 MQTT-2.3.1-2] [v3 MQTT-2.3.1-4]
+        """
+        marks = self._marks
+        capacity = len(marks)
+        if self._used * 2 >= capacity and capacity < _LARGEST:
+            self._grow()
+            capacity = len(marks)
+        at = self._cursor + 1
+        while True:  # ends: at most 65,535 are used, which the window and callers see to
+            if at >= capacity:
+                at = 1  # never 0  [v3 MQTT-2.3.1-1]
+            if marks[at] == FREE:
+                break
+            at += 1
+        self._cursor = at
+        self._order += 1
+        marks[at] = (self._order << 3) | step
+        self._messages[at] = message
+        self._used += 1
+        if step != AWAITING_SUBACK and step != AWAITING_UNSUBACK:
+            self.in_flight += 1
+        return at
+
+    @property
+    def has_identifier(self) -> bool:
+        """Whether any packet identifier is free."""
+        return self._used < _LARGEST - 1
+
+    def _grow(self) -> None:
+        more = len(self._marks) or _SMALLEST
+        self._marks.extend([FREE] * more)
+        self._messages.extend([None] * more)
+
+    def restore(self, packet_id: int, message: Message | None, step: int) -> None:
+        """Put back a handshake of a stored session; called in their original order."""
+        while packet_id >= len(self._marks):
+            self._grow()
+        self._order += 1
+        self._marks[packet_id] = (self._order << 3) | step
+        self._messages[packet_id] = message
+        self._used += 1
+        self.in_flight += 1
+
+    def step(self, packet_id: int) -> int:
+        """The step that an identifier has reached; `FREE` for one that is not in use."""
+        marks = self._marks
+        return marks[packet_id] & _STEP if packet_id < len(marks) else FREE
+
+    def message(self, packet_id: int) -> Message | None:
+        """The message of a handshake, until its receiver has taken it over."""
+        return self._messages[packet_id]
+
+    def advance(self, packet_id: int, step: int) -> None:
+        """Go on to `step`; its message is forgotten once PUBREC has come.
+
+        The order becomes that of the step: PUBRELs are repeated in the order of the PUBRECs.
+        [v3 MQTT-4.6.0-4]
+        """
+        if step == AWAITING_PUBCOMP or step == STORING_PUBREL:
+            if self._messages[packet_id] is not None:
+                self._order += 1
+                self._messages[packet_id] = None
+                self._marks[packet_id] = (self._order << 3) | step
+                return
+        self._marks[packet_id] = (self._marks[packet_id] & ~_STEP) | step
+
+    def finish(self, packet_id: int) -> None:
+        """End a handshake; its identifier is free again.  [v3 MQTT-2.3.1-3]"""
+        step = self._marks[packet_id] & _STEP
+        self._marks[packet_id] = FREE
+        self._messages[packet_id] = None
+        self._used -= 1
+        if step != AWAITING_SUBACK and step != AWAITING_UNSUBACK:
+            self.in_flight -= 1
+
+    def unfinished(self) -> list[int]:
+        """Identifiers in use, in the order in which their present packets were first sent.
+
+        [v3 MQTT-4.6.0-1]
+        """
+        marks = self._marks
+        found = [(marks[at], at) for at in range(1, len(marks)) if marks[at]]
+        found.sort()
+        return [at for _, at in found]
+
+    # Incoming
+
+    def hold(self, packet_id: int) -> bool:
+        """Note a QoS 2 PUBLISH; False for one that is held already.  [v3 MQTT-4.3.3-2]"""
+        held = self.held
+        if held is None:
+            self.held = {packet_id}
+            return True
+        if packet_id in held:
+            return False
+        held.add(packet_id)
+        return True
+
+    def release(self, packet_id: int) -> bool:
+        """Note a PUBREL; False for an identifier that was not held."""
+        held = self.held
+        if held is None or packet_id not in held:
+            return False
+        held.remove(packet_id)
+        if not held:
+            self.held = None
+        return True
+
+    def reset(self) -> list[Message]:
+        """Forget everything; returns the messages that were not taken over, in order."""
+        messages = [self._messages[at] for at in self.unfinished()]
+        self.held = None
+        self._messages = []
+        self._marks = []
+        self._cursor = 0
+        self._used = 0
+        self.in_flight = 0
+        return [message for message in messages if message is not None]

@@ -1,0 +1,230 @@
+"""Who may connect, publish and subscribe: questions, decisions, and policies that answer.
+
+A `Policy` answers at once where it can. Where it cannot, the question goes out as a request
+and the channel that it is about waits for the decision; nobody else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hmac import compare_digest
+from typing import Final, Protocol, final
+
+from mqtt_core._codes import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED, SUCCESS
+from mqtt_core._topics import filter_matches
+
+PUBLISH_ACTION: Final = 1
+SUBSCRIBE_ACTION: Final = 2
+WILL_ACTION: Final = 3
+
+ACTION_NAMES: Final[tuple[str, ...]] = ("", "publish", "subscribe", "will")
+
+DENY: Final = 0
+ALLOW: Final = 1
+ASK: Final = 2
+
+
+@final
+class AuthRequest:
+    """Whether a client may connect (3.1.4). The password is in no representation."""
+
+    __slots__ = ("token", "client_id", "username", "password", "listener", "peer", "level")
+
+    def __init__(
+        self,
+        token: int,
+        client_id: str,
+        username: str | None,
+        password: bytes | None,
+        listener: str,
+        peer: str,
+        level: int,
+    ) -> None:
+        self.token: Final = token
+        self.client_id: Final = client_id
+        self.username: Final = username
+        self.password: Final = password
+        self.listener: Final = listener
+        self.peer: Final = peer
+        self.level: Final = level
+
+    def __repr__(self) -> str:
+        return (
+            f"AuthRequest(token={self.token}, client_id={self.client_id!r}, "
+            f"username={self.username!r}, listener={self.listener!r}, peer={self.peer!r})"
+        )
+
+
+@final
+class AuthorizeRequest:
+    """Whether a connected client may publish to a topic or subscribe to a filter."""
+
+    __slots__ = ("token", "client_id", "username", "action", "topic")
+
+    def __init__(
+        self, token: int, client_id: str, username: str | None, action: int, topic: str
+    ) -> None:
+        self.token: Final = token
+        self.client_id: Final = client_id
+        self.username: Final = username
+        self.action: Final = action
+        self.topic: Final = topic
+
+    def __repr__(self) -> str:
+        return (
+            f"AuthorizeRequest(token={self.token}, client_id={self.client_id!r}, "
+            f"{ACTION_NAMES[self.action]} {self.topic!r})"
+        )
+
+
+@final
+class Decision:
+    """The answer to either request.
+
+    `reason` is a code of MQTT 5.0, `SUCCESS` to accept. `is_unrestricted` (for an
+    `AuthRequest`) says that the client may use every topic, so that none is asked for.
+    """
+
+    __slots__ = ("reason", "is_unrestricted")
+
+    def __init__(self, reason: int = SUCCESS, is_unrestricted: bool = False) -> None:
+        self.reason: Final = reason
+        self.is_unrestricted: Final = is_unrestricted
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the answer is yes."""
+        return self.reason == SUCCESS
+
+    def __repr__(self) -> str:
+        return f"Decision(reason=0x{self.reason:02X}, is_unrestricted={self.is_unrestricted})"
+
+
+ACCEPTED: Final = Decision()
+ACCEPTED_UNRESTRICTED: Final = Decision(SUCCESS, True)
+DENIED: Final = Decision(NOT_AUTHORIZED)
+
+
+class Policy(Protocol):
+    """What answers; both methods are synchronous and have no effects."""
+
+    def authenticate(self, request: AuthRequest) -> Decision | None:
+        """Decide about a CONNECT, or None to have the request sent outside."""
+        ...
+
+    def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
+        """`ALLOW`, `DENY`, or `ASK` to have the request sent outside.
+
+        `topic` is a topic name, or the topic filter for `SUBSCRIBE_ACTION`.
+        """
+        ...
+
+
+@final
+class AllowAll:
+    """Every client may do everything."""
+
+    def authenticate(self, request: AuthRequest) -> Decision | None:
+        """Accept."""
+        return ACCEPTED_UNRESTRICTED
+
+    def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
+        """Allow."""
+        return ALLOW
+
+
+@final
+class Rule:
+    """One line of a rule list: for whom, to do what, where, and whether it is allowed.
+
+    `username` None stands for everybody. `actions` holds the actions that the rule is about.
+    In `topic_filter` the levels `%c` and `%u` stand for the client identifier and user name.
+    """
+
+    __slots__ = ("username", "actions", "levels", "is_allowed")
+
+    def __init__(
+        self,
+        topic_filter: str,
+        *,
+        username: str | None = None,
+        actions: Sequence[int] = (PUBLISH_ACTION, SUBSCRIBE_ACTION, WILL_ACTION),
+        is_allowed: bool = True,
+    ) -> None:
+        self.username: Final = username
+        self.actions: Final = tuple(actions)
+        self.levels: Final = topic_filter.encode().split(b"/")
+        self.is_allowed: Final = is_allowed
+
+    def covers(self, client_id: str, username: str | None, action: int, topic: str) -> bool:
+        """Whether the rule speaks about this. A filter is covered when all it matches is."""
+        if action not in self.actions or (self.username is not None and self.username != username):
+            return False
+        levels: list[bytes] = []
+        for level in self.levels:
+            if level == b"%c":
+                level = client_id.encode()
+            elif level == b"%u":
+                if username is None:
+                    return False
+                level = username.encode()
+            levels.append(level)
+        asked = topic.encode().split(b"/")
+        if action == SUBSCRIBE_ACTION:
+            return _covers_filter(levels, asked)
+        return filter_matches(levels, asked)
+
+
+def _covers_filter(levels: list[bytes], asked: list[bytes]) -> bool:
+    """Whether all that the filter `asked` matches is matched by the filter `levels`."""
+    if levels[0] in (b"#", b"+") and asked[0].startswith(b"$"):
+        return False
+    for index, level in enumerate(levels):
+        if level == b"#":
+            return True
+        if index >= len(asked) or asked[index] == b"#":
+            return False
+        if level != b"+" and level != asked[index]:
+            return False
+    return len(levels) == len(asked)
+
+
+@final
+class StaticUsers:
+    """A fixed table of users with their passwords, and rules; the first rule that covers decides.
+
+    Without `rules` everybody who is let in may use every topic; with them, what no rule covers
+    is denied. A client without a user name is let in if `allow_anonymous`.
+    """
+
+    __slots__ = ("_users", "_rules", "_allow_anonymous")
+
+    def __init__(
+        self,
+        users: dict[str, bytes],
+        rules: Sequence[Rule] = (),
+        *,
+        allow_anonymous: bool = False,
+    ) -> None:
+        self._users: Final = dict(users)
+        self._rules: Final = tuple(rules)
+        self._allow_anonymous: Final = allow_anonymous
+
+    def authenticate(self, request: AuthRequest) -> Decision | None:
+        """Compare user name and password with the table, in constant time."""
+        accepted = ACCEPTED if self._rules else ACCEPTED_UNRESTRICTED
+        if request.username is None:
+            return accepted if self._allow_anonymous else DENIED
+        known = self._users.get(request.username)
+        given = b"" if request.password is None else request.password
+        is_right = compare_digest(b"" if known is None else known, given)
+        if known is None or not is_right:
+            return Decision(BAD_USER_NAME_OR_PASSWORD)
+        return accepted
+
+    def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
+        """What the first rule that covers it says; `DENY` where none does."""
+        for rule in self._rules:
+            if rule.covers(client_id, username, action, topic):
+                return ALLOW if rule.is_allowed else DENY
+        return DENY if self._rules else ALLOW

@@ -1,0 +1,481 @@
+"""The broker: the contract between the pure core and its adapters.
+
+In: `open`, the channels' own verbs, `advance`, `auth_decided`, `completed`, `shut_down`. Out:
+`take_dirty`, `take_requests`, `take_facts`, `next_deadline`. No call is re-entrant, none
+raises for anything a client or an engine does, and none takes long: what is wide goes on in
+later turns, which `next_deadline` asks for. Times are seconds of one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, final
+
+from mqtt_core._connection import Connection
+from mqtt_core._errors import ConnectionRefused, RemoteProtocolError
+from mqtt_core._message import make_message
+from mqtt_core._state import SERVER
+from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Decision, Policy
+from mqtt_core.broker._authorizing import Authorizer
+from mqtt_core.broker._bursts import Bursts
+from mqtt_core.broker._causes import ANSWERS_UNREAD, FAULT, PROTOCOL_VIOLATION
+from mqtt_core.broker._channel import CLOSE_NO, WAIT_NO, Channel
+from mqtt_core.broker._connecting import Connecting
+from mqtt_core.broker._deadlines import Timed
+from mqtt_core.broker._delivery import Delivery
+from mqtt_core.broker._endings import Endings
+from mqtt_core.broker._facts import FACT_ERROR, Fact
+from mqtt_core.broker._incoming import Incoming
+from mqtt_core.broker._limits import Limits
+from mqtt_core.broker._publishing import FanOut, Publishing
+from mqtt_core.broker._queues import Queues
+from mqtt_core.broker._sessions import Sessions
+from mqtt_core.broker._stats import Stats, SysTopics
+from mqtt_core.broker._store import Completion, Failed, Request
+from mqtt_core.broker._workspace import Workspace
+
+RUNNING: Final = 0
+GRACEFUL: Final = 1
+IMMEDIATE: Final = 2
+
+_SYS_DEADLINE: Final = 1
+_DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
+_UNREAD_ANSWERS_BYTES: Final = 1_048_576
+_SHUT_DOWN_S: Final = 5.0
+
+
+@final
+class SysTimer(Timed):
+    """Updates the `$SYS` topics."""
+
+    __slots__ = ("_broker",)
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker: Final = broker
+
+    def on_deadline(self, kind: int, now: float) -> None:
+        """Publish what has changed."""
+        self._broker.publish_sys(now)
+
+
+@final
+class Broker:
+    """An MQTT broker without I/O.
+
+    `entropy(n)` gives n bytes that nobody can guess, `now` is the present on the monotonic
+    clock, `wall` in unix seconds. Raises nothing later on; `Limits` and `policy` are taken as
+    they are.
+    """
+
+    __slots__ = (
+        "stats",
+        "limits",
+        "_ws",
+        "_delivery",
+        "_queues",
+        "_bursts",
+        "_publishing",
+        "_sessions",
+        "_endings",
+        "_authorizer",
+        "_connecting",
+        "_incoming",
+        "_sys",
+        "_mode",
+        "_stop_at",
+    )
+
+    def __init__(
+        self,
+        limits: Limits,
+        policy: Policy,
+        entropy: Callable[[int], bytes],
+        now: float,
+        wall: float,
+        version: str = "iotd",
+    ) -> None:
+        ws = Workspace(limits, policy, entropy, now, wall)
+        self._ws: Final = ws
+        self.stats: Final[Stats] = ws.stats
+        self.limits: Final = limits
+        self._delivery: Final = Delivery(ws)
+        self._queues: Final = Queues(ws, self._delivery)
+        self._bursts: Final = Bursts(ws, self._delivery)
+        self._authorizer: Final = Authorizer(ws)
+        self._publishing: Final = Publishing(ws, self._delivery, self._authorizer)
+        self._sessions: Final = Sessions(ws, self._delivery)
+        self._endings: Final = Endings(ws, self._sessions, self._publishing)
+        self._connecting: Final = Connecting(
+            ws, self._sessions, self._delivery, self._authorizer, self._endings
+        )
+        self._incoming: Final = Incoming(
+            ws,
+            self._delivery,
+            self._publishing,
+            self._bursts,
+            self._authorizer,
+            self._connecting,
+            self._endings,
+        )
+        self._sys: Final = SysTopics(ws.stats, version, now)
+        self._mode = RUNNING
+        self._stop_at = 0.0
+        if limits.sys_interval_secs:
+            ws.deadlines.arm(now, _SYS_DEADLINE, SysTimer(self))
+
+    # Connections
+
+    def open(self, listener: str, peer: str, now: float) -> Channel:
+        """A connection has been accepted. Look at `close`: it may be one too many."""
+        ws = self._ws
+        ws.now = now
+        connection = Connection(
+            SERVER,
+            topics=ws.topics,
+            writers=ws.writers,
+            max_packet_size_bytes=ws.limits.max_packet_size_bytes,
+            now=now,
+        )
+        key = ws.next_id()
+        channel = Channel(self, key, listener, peer, connection, ws.limits.linger_limit_bytes)
+        is_half_full = ws.stats.half_connected >= ws.limits.max_half_connected
+        channel.is_over_limit = ws.stats.connections >= ws.limits.max_connections
+        self._endings.opened(channel)
+        if self._mode != RUNNING:
+            self._endings.shut_down(channel, True)
+        elif is_half_full:
+            self._endings.refuse_full(channel, True)
+        return channel
+
+    def receive(self, channel: Channel, chunk: bytes, now: float) -> None:
+        """`Channel.receive_data`."""
+        ws = self._ws
+        ws.now = now
+        ws.stats.bytes_received += len(chunk)
+        if channel.close != CLOSE_NO:
+            self._endings.discard(channel, len(chunk))
+            return
+        channel.connection.feed(chunk, now)
+        if channel.wait == WAIT_NO and not channel.is_queued:
+            if not self.run_input(channel):
+                ws.queue_work(channel)
+        elif channel.wants_read:
+            channel.wants_read = False
+            ws.mark_dirty(channel)
+        if ws.doomed:
+            self._close_doomed()
+
+    def run_input(self, channel: Channel) -> bool:
+        """Handle packets until there are no more, the channel has to wait, or its turn is
+        over; False when it is over."""
+        ws = self._ws
+        ws.allowance = ws.limits.turn_deliveries
+        connection = channel.connection
+        stats = ws.stats
+        try:
+            while channel.wait == WAIT_NO and channel.close == CLOSE_NO:
+                packet = channel.held_packet
+                if packet is None:
+                    packet = connection.read_packet()
+                    if packet is None:
+                        break
+                    stats.packets_received += 1
+                else:
+                    channel.held_packet = None
+                if not self._incoming.handle(channel, packet):
+                    channel.held_packet = packet
+                elif channel.verdicts is not None and channel.attempt is None:
+                    channel.verdicts = None
+                ws.allowance -= 1
+                if ws.allowance < 0 and connection.buffer.has_unread:
+                    self._update_reading(channel)
+                    return channel.wait != WAIT_NO
+        except ConnectionRefused as error:
+            self._connecting.refuse(channel, error.reason, error.message)
+        except RemoteProtocolError as error:
+            self._violated(channel, error)
+        except Exception as error:
+            self._fault(channel, error)
+        self._update_reading(channel)
+        if not channel.is_writable and channel.output.size_bytes > _UNREAD_ANSWERS_BYTES:
+            ws.doomed.append((channel, ANSWERS_UNREAD))
+        return True
+
+    def _violated(self, channel: Channel, error: RemoteProtocolError) -> None:
+        """The client broke MQTT: its connection ends, and no other.  [v3 MQTT-4.8.0-1]"""
+        self._endings.end(
+            channel,
+            PROTOCOL_VIOLATION,
+            statement=error.statement,
+            offset=error.offset,
+            detail=error.message,
+        )
+
+    def _fault(self, channel: Channel | None, error: Exception) -> None:
+        """An exception of ours: the connection it came up in ends, and no other."""
+        ws = self._ws
+        ws.is_bulk = False
+        self._delivery.resting = None
+        if channel is None:
+            ws.stats.faults += 1
+            ws.tell("fault", severity=FACT_ERROR, detail=repr(error), error=error)
+            return
+        self._endings.end(channel, FAULT, detail=repr(error), error=error)
+
+    def _update_reading(self, channel: Channel) -> None:
+        """Reading pauses while input waits for its turn or for a decision."""
+        wants_read = not channel.connection.buffer.has_unread
+        if wants_read != channel.wants_read and channel.close == CLOSE_NO:
+            channel.wants_read = wants_read
+            self._ws.mark_dirty(channel)
+
+    def end_transport(self, channel: Channel, cause: int, now: float) -> None:
+        """`Channel.eof`."""
+        self._ws.now = now
+        try:
+            self._endings.transport_ended(channel, cause)
+        except Exception as error:
+            self._fault(None, error)
+        self._close_doomed()
+
+    def set_writable(self, channel: Channel, flag: bool, now: float) -> None:
+        """`Channel.set_writable`."""
+        self._ws.now = now
+        if flag == channel.is_writable or not channel.is_open:
+            return
+        channel.is_writable = flag
+        if not flag:
+            channel.accepts = False
+            self._endings.blocked(channel)
+            return
+        self.drained(channel)
+        self._ws.mark_dirty(channel)
+
+    def drained(self, channel: Channel) -> None:
+        """The output of a channel is with its socket: messages go straight to it again."""
+        session = channel.session
+        if session is None or channel.close != CLOSE_NO:
+            return
+        channel.accepts = channel.is_writable and not channel.output.size_bytes
+        if channel.accepts and session.has_waiting:
+            self._ws.mark_dirty(channel)
+
+    def on_channel_deadline(self, channel: Channel, kind: int, now: float) -> None:
+        """`Channel.on_deadline`."""
+        self._endings.on_deadline(channel, kind)
+
+    # Decisions and completions
+
+    def auth_decided(self, token: int, decision: Decision, now: float) -> None:
+        """The answer to an `AuthRequest` or `AuthorizeRequest`; a late one is ignored."""
+        ws = self._ws
+        ws.now = now
+        channel = ws.asking.pop(token, None)
+        if channel is None or channel.close != CLOSE_NO:
+            return
+        try:
+            if channel.asked is not None:
+                self._authorizer.decided(channel, decision)
+                channel.wait = WAIT_NO
+                attempt = channel.attempt
+                if attempt is not None:
+                    self._connecting.claim(attempt)
+                else:
+                    ws.queue_work(channel)
+            elif channel.attempt is not None:
+                self._connecting.decide(channel, decision)
+        except Exception as error:
+            self._fault(channel, error)
+        self._close_doomed()
+
+    def completed(self, completion: Completion, now: float) -> None:
+        """An engine has answered a request; an answer to no request is ignored."""
+        ws = self._ws
+        ws.now = now
+        pending = ws.pending.pop(completion.request_id, None)
+        if pending is None:
+            return
+        try:
+            if isinstance(completion, Failed):
+                pending.failed(completion)
+            else:
+                pending.done(completion)
+        except Exception as error:
+            self._fault(None, error)
+        self._close_doomed()
+
+    def rules_changed(self) -> None:
+        """What was remembered of the policy's answers is not right any more."""
+        for session in self._sessions.by_client.values():
+            session.verdicts = None
+
+    # Time and turns
+
+    def next_deadline(self) -> float | None:
+        """When `advance` is to be called; not later than now if work is left to do."""
+        ws = self._ws
+        if ws.work:
+            return ws.now
+        at = ws.deadlines.next_at()
+        if self._mode == GRACEFUL and not self.is_stopped and (at is None or self._stop_at < at):
+            return self._stop_at
+        return at
+
+    def advance(self, now: float) -> None:
+        """Do what is due and give each piece of unfinished work a turn."""
+        ws = self._ws
+        ws.now = now
+        for _ in range(len(ws.work)):
+            work = ws.work.popleft()
+            work.is_queued = False
+            try:
+                is_done = work.run()
+            except Exception as error:
+                is_done = True
+                self._fault(work.channel if isinstance(work, FanOut) else None, error)
+            if not is_done:
+                ws.queue_work(work)
+            if ws.doomed:
+                self._close_doomed()
+        for _ in range(_DUE_AT_ONCE):
+            deadline = ws.deadlines.pop_due(now)
+            if deadline is None:
+                break
+            owner = deadline.owner
+            deadline.owner = None
+            if owner is not None:
+                try:
+                    owner.on_deadline(deadline.kind, now)
+                except Exception as error:
+                    self._fault(None, error)
+        if self._mode == GRACEFUL and now >= self._stop_at:
+            self._end_all(True)
+        self._close_doomed()
+
+    def _close_doomed(self) -> None:
+        ws = self._ws
+        while ws.doomed:
+            doomed = ws.doomed
+            ws.doomed = []
+            for channel, cause in doomed:
+                try:
+                    self._endings.end(channel, cause)
+                except Exception as error:
+                    self._fault(None, error)
+
+    def publish_sys(self, now: float) -> None:
+        """Publish the `$SYS` topics that have changed, and arm the next time."""
+        ws = self._ws
+        interval = ws.limits.sys_interval_secs
+        ws.deadlines.arm(now + interval, _SYS_DEADLINE, SysTimer(self))
+        for topic, payload in self._sys.changes(now, ws.router.count, ws.stats.retained_messages):
+            message = make_message(topic, payload)
+            ws.sys_retained.put(message)
+            self._publishing.publish(message)
+
+    # Output
+
+    @property
+    def has_dirty(self) -> bool:
+        """Whether `take_dirty` has anything."""
+        return bool(self._ws.dirty) or bool(self._ws.dirty_bulk)
+
+    @property
+    def must_flush(self) -> bool:
+        """Whether a channel's output is full, so that it should be flushed at once."""
+        return self._ws.must_flush
+
+    def take_dirty(self, limit: int) -> list[Channel]:
+        """At most `limit` channels that have something new for their adapter: output, or a
+        change of `wants_read` or `close`. Those of wide fan-outs come behind the others."""
+        ws = self._ws
+        ws.must_flush = False
+        taken = ws.dirty
+        if len(taken) > limit:
+            ws.dirty = taken[limit:]
+            taken = taken[:limit]
+        else:
+            ws.dirty = []
+            bulk = ws.dirty_bulk
+            while bulk and len(taken) < limit:
+                taken.append(bulk.popleft())
+        for channel in taken:
+            channel.is_dirty = False
+            session = channel.session
+            if session is not None and channel.accepts and session.has_waiting:
+                channel.is_dirty = True  # what is sent here is taken right now
+                self._pump(channel)
+                channel.is_dirty = False
+            if channel.output.writer is not None:
+                ws.unflushed -= channel.output.size_bytes
+        if not ws.dirty and not ws.dirty_bulk:
+            ws.unflushed = 0
+        return taken
+
+    def _pump(self, channel: Channel) -> None:
+        session = channel.session
+        assert session is not None
+        try:
+            self._queues.pump(session, channel)
+            self._bursts.pump(session, channel)
+        except Exception as error:
+            self._fault(channel, error)
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether `take_requests` has anything."""
+        return bool(self._ws.requests)
+
+    def take_requests(self) -> list[Request | AuthRequest | AuthorizeRequest]:
+        """What is asked of the storage engine and of an outside authenticator, in order."""
+        requests = self._ws.requests
+        self._ws.requests = []
+        return requests
+
+    @property
+    def has_facts(self) -> bool:
+        """Whether `take_facts` has anything."""
+        return bool(self._ws.facts)
+
+    def take_facts(self) -> list[Fact]:
+        """What has happened, for logs."""
+        facts = self._ws.facts
+        self._ws.facts = []
+        return facts
+
+    # The end
+
+    def shut_down(self, mode: int, now: float) -> None:
+        """Stop: `GRACEFUL` sends what is owed first, `IMMEDIATE` closes at once. A stronger
+        mode may follow a weaker one; repeating one does nothing."""
+        if mode <= self._mode:
+            return
+        self._ws.now = now
+        self._mode = mode
+        self._stop_at = now + _SHUT_DOWN_S
+        self._end_all(mode == IMMEDIATE)
+
+    def _end_all(self, at_once: bool) -> None:
+        for channel in list(self._endings.channels.values()):
+            try:
+                self._endings.shut_down(channel, at_once)
+            except Exception as error:
+                self._fault(None, error)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the shutdown is complete: no channel is open, and the engine has answered."""
+        ws = self._ws
+        if self._mode == RUNNING or self._endings.channels:
+            return False
+        return not (ws.pending or ws.requests) or ws.now >= self._stop_at
+
+    @property
+    def session_count(self) -> int:
+        """Sessions, attached or detached."""
+        return len(self._sessions.by_client)
+
+    @property
+    def subscription_count(self) -> int:
+        """Subscriptions of all sessions."""
+        return self._ws.router.count

@@ -1,0 +1,191 @@
+"""Retained messages for new subscriptions, a page at a time (3.8.4).
+
+A page is asked for when the socket takes data and, above QoS 0, when the in-flight window has
+places, which are kept until it comes. So it is written when it arrives, and what a queue may
+hold neither counts nor drops it. A page may be older than a message that the subscriber has
+got meanwhile: what changed since it was asked for is left out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, cast, final
+
+from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._delivery import Delivery
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._retained import Position
+from mqtt_core.broker._session import RetainedBurst, Session
+from mqtt_core.broker._store import Completion, Failed, MatchRetained, RetainedPage
+from mqtt_core.broker._workspace import Workspace
+
+_PAGE: Final = 256
+
+
+@final
+class Bursts:
+    """Reads pages of retained messages and sends them."""
+
+    __slots__ = ("_ws", "_delivery")
+
+    def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
+        self._ws: Final = workspace
+        self._delivery: Final = delivery
+
+    def start(self, session: Session, topic_filter: bytes, qos: int) -> None:
+        """Send the retained messages that match a new subscription.  [v3 MQTT-3.3.1-6]"""
+        is_local = topic_filter.startswith(b"$SYS/") or topic_filter == b"$SYS"
+        bursts = session.bursts
+        if bursts is None:
+            bursts = deque()
+            session.bursts = bursts
+        bursts.append(RetainedBurst(topic_filter, qos, is_local))
+        channel = session.channel
+        if channel is not None:
+            self._ws.mark_dirty(channel)
+
+    def stop(self, session: Session, topic_filter: bytes) -> None:
+        """The subscription is over: so is what was still to come for it."""
+        bursts = session.bursts
+        if bursts is None:
+            return
+        for burst in list(bursts):
+            if burst.topic_filter == topic_filter and not burst.is_reading:
+                bursts.remove(burst)
+        if not bursts:
+            session.bursts = None
+
+    def pump(self, session: Session, channel: Channel) -> None:
+        """Go on with the first burst, if there is room."""
+        bursts = session.bursts
+        if bursts is None or not channel.accepts:
+            return
+        burst = bursts[0]
+        if burst.is_reading:
+            return
+        room = _PAGE
+        if burst.qos:
+            flow = session.flow
+            free = self._ws.limits.max_inflight_messages
+            if flow is not None:
+                free = flow.window - flow.in_flight - session.reserved
+            room = min(room, free)
+            if room <= 0:
+                return
+        if burst.left:
+            self._send_left(session, channel, burst, room)
+            return
+        if burst.is_local:
+            self._read_local(session, channel, burst, room)
+            return
+        burst.is_reading = True
+        burst.mark = self._ws.retained_mark
+        if burst.qos:
+            burst.room = room
+            session.reserved += room
+        self._ws.retained_readers += 1
+        request_id = self._ws.next_id()
+        self._ws.submit(
+            MatchRetained(
+                request_id,
+                burst.topic_filter,
+                burst.position,
+                room,
+                self._ws.limits.output_budget_bytes,
+            ),
+            PendingPage(self, session, burst),
+        )
+
+    def _send_left(
+        self, session: Session, channel: Channel, burst: RetainedBurst, room: int
+    ) -> None:
+        messages = burst.left[:room]
+        del burst.left[:room]
+        for message in messages:
+            self._delivery.send_retained(session, channel, message, burst.qos)
+        if not burst.left and burst.position is None:
+            self._finish(session, burst)
+        self._ws.mark_dirty(channel)
+
+    def _read_local(
+        self, session: Session, channel: Channel, burst: RetainedBurst, room: int
+    ) -> None:
+        sys_retained = self._ws.sys_retained
+        if burst.position is None:
+            burst.position = sys_retained.start(burst.topic_filter)
+        position = cast(Position, burst.position)
+        budget = self._ws.limits.output_budget_bytes
+        for message in sys_retained.collect(position, room, budget):
+            self._delivery.send_retained(session, channel, message, burst.qos)
+        if position.is_at_end:
+            self._finish(session, burst)
+        self._ws.mark_dirty(channel)
+
+    def _finish(self, session: Session, burst: RetainedBurst) -> None:
+        bursts = session.bursts
+        if bursts is not None and burst in bursts:
+            bursts.remove(burst)
+            if not bursts:
+                session.bursts = None
+
+    def page_ended(self, session: Session, burst: RetainedBurst) -> None:
+        """A page is not under way any more."""
+        ws = self._ws
+        burst.is_reading = False
+        session.reserved -= burst.room
+        burst.room = 0
+        ws.retained_readers -= 1
+
+    def take_page(self, session: Session, burst: RetainedBurst, page: RetainedPage) -> None:
+        """Send a page, leaving out what has changed since it was asked for."""
+        ws = self._ws
+        changes = ws.retained_changes
+        messages = page.messages
+        if changes:
+            messages = [
+                message for message in messages if changes.get(message.topic.utf8, 0) <= burst.mark
+            ]
+            if not ws.retained_readers:
+                changes.clear()
+        burst.position = page.position
+        channel = session.channel
+        if session.is_ended or burst.topic_filter not in session.subscriptions:
+            self._finish(session, burst)
+            return
+        if channel is None:
+            burst.left = messages
+            if not messages and page.position is None:
+                self._finish(session, burst)
+            return
+        for message in messages:
+            self._delivery.send_retained(session, channel, message, burst.qos)
+        if page.position is None:
+            self._finish(session, burst)
+        ws.mark_dirty(channel)
+
+    def page_failed(self, session: Session, reason: str) -> None:
+        """The store does not answer: the client is to come back later."""
+        if not session.is_ended:
+            self._delivery.store_failed(session, reason)
+
+
+@final
+class PendingPage(Pending):
+    """Goes on when a page of retained messages has come."""
+
+    __slots__ = ("_bursts", "_session", "_burst")
+
+    def __init__(self, bursts: Bursts, session: Session, burst: RetainedBurst) -> None:
+        self._bursts: Final = bursts
+        self._session: Final = session
+        self._burst: Final = burst
+
+    def done(self, completion: Completion) -> None:
+        """Send it."""
+        self._bursts.page_ended(self._session, self._burst)
+        self._bursts.take_page(self._session, self._burst, cast(RetainedPage, completion))
+
+    def failed(self, failure: Failed) -> None:
+        """Close the connection; the burst goes on with the next."""
+        self._bursts.page_ended(self._session, self._burst)
+        self._bursts.page_failed(self._session, failure.reason)

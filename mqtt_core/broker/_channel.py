@@ -1,0 +1,169 @@
+"""One client connection as its adapter sees it.
+
+The adapter calls the drive verbs and looks at `wants_read`, `close` and `data_to_send`; the
+rest is the broker's. A channel is half-connected until its CONNACK.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, final
+
+from mqtt_core._connection import Connection
+from mqtt_core._output import Output
+from mqtt_core._packets import Packet, Will
+from mqtt_core.broker._causes import OPEN
+from mqtt_core.broker._deadlines import Deadline
+from mqtt_core.broker._work import Work
+
+if TYPE_CHECKING:
+    from mqtt_core.broker._broker import Broker
+    from mqtt_core.broker._connecting import Attempt
+    from mqtt_core.broker._publishing import FanOut
+    from mqtt_core.broker._session import Session
+
+CLOSE_NO: Final = 0
+CLOSE_AFTER_FLUSH: Final = 1
+CLOSE_NOW: Final = 2
+
+# What a channel waits for before it reads on.
+WAIT_NO: Final = 0
+WAIT_CONNACK: Final = 1
+WAIT_VERDICT: Final = 2
+WAIT_FAN_OUT: Final = 3
+WAIT_STORE: Final = 4
+
+
+@final
+class GatedAck:
+    """An acknowledgement in its place in the order, until it may leave."""
+
+    __slots__ = ("data", "is_ready")
+
+    def __init__(self, data: bytes, is_ready: bool) -> None:
+        self.data: Final = data
+        self.is_ready = is_ready
+
+
+@final
+class Channel(Work):
+    """A connection from accept to the end of its transport."""
+
+    __slots__ = (
+        "key",
+        "listener",
+        "peer",
+        "transport",
+        "connection",
+        "output",
+        "session",
+        "attempt",
+        "will",
+        "cause",
+        "close",
+        "wants_read",
+        "accepts",
+        "is_writable",
+        "is_dirty",
+        "is_open",
+        "is_over_limit",
+        "is_suspect",
+        "wait",
+        "token",
+        "held_packet",
+        "verdicts",
+        "asked",
+        "fan_out",
+        "acks",
+        "uncommitted",
+        "deadline",
+        "send_deadline",
+        "blocked_at",
+        "linger_left",
+        "_broker",
+    )
+
+    def __init__(
+        self,
+        broker: Broker,
+        key: int,
+        listener: str,
+        peer: str,
+        connection: Connection,
+        linger_left: int,
+    ) -> None:
+        super().__init__()
+        self._broker: Final = broker
+        self.key: Final = key
+        self.listener: Final = listener
+        self.peer: Final = peer
+        self.connection: Final = connection
+        self.output: Final[Output] = connection.output
+        self.transport: object = None
+        self.session: Session | None = None
+        self.attempt: Attempt | None = None
+        self.will: Will | None = None
+        self.cause = OPEN
+        self.close = CLOSE_NO
+        self.wants_read = True
+        self.accepts = False  # messages go straight to the output, not to the queue
+        self.is_writable = True
+        self.is_dirty = False
+        self.is_open = True  # in the broker's table
+        self.is_over_limit = False
+        self.is_suspect = False  # its keep-alive is over, but for what has not been read yet
+        self.wait = WAIT_NO
+        self.token = 0
+        self.held_packet: Packet | None = None
+        self.verdicts: dict[tuple[int, bytes], bool] | None = None
+        self.asked: tuple[int, bytes] | None = None
+        self.fan_out: FanOut | None = None
+        self.acks: deque[GatedAck] | None = None
+        self.uncommitted = 0
+        self.deadline: Deadline | None = None
+        self.send_deadline: Deadline | None = None
+        self.blocked_at = 0.0
+        self.linger_left = linger_left
+
+    @property
+    def client_id(self) -> str:
+        """The client identifier, empty before CONNECT."""
+        session = self.session
+        if session is not None:
+            return session.client_id
+        attempt = self.attempt
+        return "" if attempt is None else attempt.client_id
+
+    def receive_data(self, chunk: bytes, now: float) -> None:
+        """Bytes from the client. Never raises."""
+        self._broker.receive(self, chunk, now)
+
+    def eof(self, cause: int, now: float) -> None:
+        """The transport is gone: `EOF_BY_PEER` or `TRANSPORT_ERROR`. Never raises."""
+        self._broker.end_transport(self, cause, now)
+
+    def set_writable(self, flag: bool, now: float) -> None:
+        """The socket has stopped taking data (False), or goes on (True)."""
+        self._broker.set_writable(self, flag, now)
+
+    def data_to_send(self) -> bytes:
+        """The next piece for the socket; empty when there is none, or the socket is full."""
+        output = self.output
+        if output.writer is None or not self.is_writable:
+            return b""
+        data = output.take()
+        if output.is_empty:
+            self._broker.drained(self)
+        self._broker.stats.bytes_sent += len(data)
+        return data
+
+    def run(self) -> bool:
+        """Go on with input that had to wait for its turn."""
+        return self._broker.run_input(self)
+
+    def on_deadline(self, kind: int, now: float) -> None:
+        """A time limit of this connection has come."""
+        self._broker.on_channel_deadline(self, kind, now)
+
+    def __repr__(self) -> str:
+        return f"Channel(#{self.key} {self.client_id!r} {self.peer})"

@@ -1,0 +1,411 @@
+"""Every limit of the broker in one place: name, default, bounds and the reason for each.
+
+`LIMITS` is the description that configuration, documentation and the worst-case memory
+estimate are made from; `Limits` holds one checked set of values. Nothing else in the core
+has a bound of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+LimitValue = int | float | str | bool
+
+DROP_NEWEST: Final = "drop-newest"
+DROP_OLDEST: Final = "drop-oldest"
+DISCONNECT: Final = "disconnect"
+REFUSE: Final = "refuse"
+
+ACKNOWLEDGE: Final = "acknowledge"
+
+
+@final
+class Limit:
+    """One limit: its name (with the unit), default, bounds, configuration section and reason."""
+
+    __slots__ = ("name", "section", "default", "minimum", "maximum", "choices", "description")
+
+    def __init__(
+        self,
+        section: str,
+        name: str,
+        default: LimitValue,
+        description: str,
+        *,
+        minimum: float = 0,
+        maximum: float = 0,
+        choices: tuple[str, ...] = (),
+    ) -> None:
+        self.section: Final = section
+        self.name: Final = name
+        self.default: Final = default
+        self.description: Final = description
+        self.minimum: Final = minimum
+        self.maximum: Final = maximum
+        self.choices: Final = choices
+
+    def allowed(self) -> str:
+        """What values are accepted, in words for an error message."""
+        if self.choices:
+            return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
+        if isinstance(self.default, bool):
+            return "true or false"
+        kind = "a whole number" if isinstance(self.default, int) else "a number"
+        return f"{kind} from {self.minimum:g} to {self.maximum:,.0f}"
+
+    def accepts(self, value: LimitValue) -> bool:
+        """Whether `value` has the right type and lies within the bounds."""
+        if self.choices:
+            return isinstance(value, str) and value in self.choices
+        if isinstance(self.default, bool):
+            return isinstance(value, bool)
+        if isinstance(value, (bool, str)):
+            return False
+        if isinstance(self.default, int) and not isinstance(value, int):
+            return False
+        return self.minimum <= value <= self.maximum
+
+
+_MIB: Final = 1024 * 1024
+_YEAR_S: Final = 366 * 86_400
+_LARGEST_PACKET: Final = 268_435_460  # five header bytes and a remaining length of 268,435,455
+
+LIMITS: Final[tuple[Limit, ...]] = (
+    Limit(
+        "server",
+        "max_connections",
+        10_000,
+        "Connections at once. One more is refused with CONNACK 0x03 (server unavailable).",
+        minimum=1,
+        maximum=10_000_000,
+    ),
+    Limit(
+        "server",
+        "max_half_connected",
+        2_000,
+        "Connections that have not been answered with CONNACK yet. One more is closed at once, "
+        "so that silent connections cannot take the place of clients.",
+        minimum=1,
+        maximum=10_000_000,
+    ),
+    Limit(
+        "server",
+        "connect_timeout_secs",
+        10.0,
+        "Time from accepting a connection to its complete CONNECT packet.",
+        minimum=0.1,
+        maximum=3_600,
+    ),
+    Limit(
+        "server",
+        "max_packet_size_bytes",
+        _MIB,
+        "Largest packet accepted, fixed header included; checked on the length prefix, before "
+        "anything is stored.",
+        minimum=64,
+        maximum=_LARGEST_PACKET,
+    ),
+    Limit(
+        "server",
+        "output_budget_bytes",
+        65_536,
+        "Bytes prepared for one connection before they are handed to its socket. What a socket "
+        "refuses waits in the session's queue instead.",
+        minimum=1_024,
+        maximum=64 * _MIB,
+    ),
+    Limit(
+        "server",
+        "turn_deliveries",
+        5_000,
+        "Deliveries made before other connections get their turn.",
+        minimum=1,
+        maximum=10_000_000,
+    ),
+    Limit(
+        "server",
+        "turn_output_bytes",
+        4 * _MIB,
+        "Bytes prepared for all connections together before the sockets get their turn.",
+        minimum=1_024,
+        maximum=1_024 * _MIB,
+    ),
+    Limit(
+        "server",
+        "send_timeout_secs",
+        60.0,
+        "A connection whose socket takes nothing for this long is closed.",
+        minimum=1,
+        maximum=86_400,
+    ),
+    Limit(
+        "server",
+        "linger_timeout_secs",
+        1.0,
+        "After a refusal, input is read and discarded for this long, so that a reset does not "
+        "swallow the last packet.",
+        minimum=0,
+        maximum=60,
+    ),
+    Limit(
+        "server",
+        "linger_limit_bytes",
+        262_144,
+        "Input discarded while lingering; more closes the connection at once.",
+        minimum=0,
+        maximum=64 * _MIB,
+    ),
+    Limit(
+        "server",
+        "request_timeout_secs",
+        30.0,
+        "Time an authenticator or a storage engine has for a decision that a connection waits "
+        "for; afterwards the connection is closed.",
+        minimum=0.1,
+        maximum=3_600,
+    ),
+    Limit(
+        "session",
+        "keep_alive_timeout_secs",
+        0,
+        "Largest keep-alive asked of clients that can be told (MQTT 5.0); 0 leaves it to them.",
+        minimum=0,
+        maximum=65_535,
+    ),
+    Limit(
+        "session",
+        "session_timeout_secs",
+        604_800,
+        "Time a session is kept after its connection ended (one week).",
+        minimum=0,
+        maximum=100 * _YEAR_S,
+    ),
+    Limit(
+        "session",
+        "max_sessions",
+        100_000,
+        "Sessions at once, connected or waiting for their client. A CONNECT that needs one more "
+        "is refused with CONNACK 0x03.",
+        minimum=1,
+        maximum=100_000_000,
+    ),
+    Limit(
+        "session",
+        "max_client_id_bytes",
+        1_024,
+        "Longest client identifier; a longer one is refused with CONNACK 0x02.",
+        minimum=23,
+        maximum=65_535,
+    ),
+    Limit(
+        "session",
+        "allow_empty_client_id",
+        True,
+        "Whether a client may leave its identifier empty and be given one.",
+    ),
+    Limit(
+        "session",
+        "max_subscriptions_per_session",
+        10_000,
+        "Subscriptions of one session; one more gets failure code 0x80.",
+        minimum=1,
+        maximum=100_000_000,
+    ),
+    Limit(
+        "session",
+        "max_inflight_messages",
+        512,
+        "QoS 1 and 2 messages sent to one client and not acknowledged yet.",
+        minimum=1,
+        maximum=65_535,
+    ),
+    Limit(
+        "session",
+        "max_held_identifiers",
+        65_535,
+        "QoS 2 messages of one client between PUBREC and PUBREL; one more closes the connection.",
+        minimum=1,
+        maximum=65_535,
+    ),
+    Limit(
+        "session",
+        "max_queued_messages",
+        10_000,
+        "Messages waiting for one session.",
+        minimum=0,
+        maximum=1_000_000_000,
+    ),
+    Limit(
+        "session",
+        "max_queued_bytes",
+        16 * _MIB,
+        "Bytes of the messages waiting for one session.",
+        minimum=0,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "session",
+        "total_queued_bytes",
+        512 * _MIB,
+        "Bytes of the messages waiting for all sessions together, each counted for every session "
+        "it waits for.",
+        minimum=0,
+        maximum=1 << 44,
+    ),
+    Limit(
+        "session",
+        "queue_full_policy",
+        DROP_NEWEST,
+        "What is done with a QoS 1 or 2 message for a full queue, after waiting QoS 0 messages "
+        "have been dropped: drop it, drop the oldest, disconnect the receiver, or refuse it (it "
+        "goes to nobody and its publisher is closed).",
+        choices=(DROP_NEWEST, DROP_OLDEST, DISCONNECT, REFUSE),
+    ),
+    Limit(
+        "session",
+        "queue_qos0_offline",
+        False,
+        "Whether QoS 0 messages also wait for persistent sessions whose client is away.",
+    ),
+    Limit(
+        "session",
+        "max_uncommitted_messages",
+        1_000,
+        "Messages of one connection that wait for the storage engine; at the limit its reading "
+        "pauses.",
+        minimum=1,
+        maximum=1_000_000,
+    ),
+    Limit(
+        "session",
+        "total_uncommitted_bytes",
+        64 * _MIB,
+        "Bytes of all messages that wait for the storage engine; at the limit no connection that "
+        "has one waiting is read.",
+        minimum=1_024,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "router",
+        "max_subscriptions",
+        2_000_000,
+        "Subscriptions of all sessions together; one more gets failure code 0x80.",
+        minimum=1,
+        maximum=1_000_000_000,
+    ),
+    Limit(
+        "router",
+        "max_topic_levels",
+        128,
+        "Levels of a topic name or filter. A longer filter gets failure code 0x80, a longer topic "
+        "name closes the connection.",
+        minimum=1,
+        maximum=65_536,
+    ),
+    Limit(
+        "router",
+        "wildcard_subscriptions",
+        True,
+        "Whether filters may have wildcards; if not, they get failure code 0x80.",
+    ),
+    Limit(
+        "router",
+        "retained_message_limit",
+        1_000_000,
+        "Retained messages. At the limit a new topic is refused: at QoS 0 the message is "
+        "delivered and not retained, at QoS 1 and 2 it is not acknowledged and its publisher is "
+        "closed.",
+        minimum=0,
+        maximum=1_000_000_000,
+    ),
+    Limit(
+        "router",
+        "retained_bytes_limit",
+        256 * _MIB,
+        "Bytes of all retained messages, topics included.",
+        minimum=0,
+        maximum=1 << 44,
+    ),
+    Limit(
+        "router",
+        "topic_cache_bytes",
+        16 * _MIB,
+        "Memory for topics seen lately with the subscriptions they match.",
+        minimum=0,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "router",
+        "sys_interval_secs",
+        10,
+        "Seconds between updates of the $SYS/broker topics; 0 turns them off.",
+        minimum=0,
+        maximum=86_400,
+    ),
+    Limit(
+        "auth",
+        "authorization_cache_entries",
+        256,
+        "Authorization decisions remembered for one session.",
+        minimum=0,
+        maximum=1_000_000,
+    ),
+    Limit(
+        "auth",
+        "unauthorized_publish",
+        ACKNOWLEDGE,
+        "What is done with a PUBLISH that is not authorized: acknowledge and drop it, or close "
+        "the connection.",
+        choices=(ACKNOWLEDGE, DISCONNECT),
+    ),
+)
+
+
+@final
+class Limits:
+    """One checked set of limits. Raises `ValueError` for an unknown name or a value not allowed."""
+
+    max_connections: int
+    max_half_connected: int
+    connect_timeout_secs: float
+    max_packet_size_bytes: int
+    output_budget_bytes: int
+    turn_deliveries: int
+    turn_output_bytes: int
+    send_timeout_secs: float
+    linger_timeout_secs: float
+    linger_limit_bytes: int
+    request_timeout_secs: float
+    keep_alive_timeout_secs: int
+    session_timeout_secs: int
+    max_sessions: int
+    max_client_id_bytes: int
+    allow_empty_client_id: bool
+    max_subscriptions_per_session: int
+    max_inflight_messages: int
+    max_held_identifiers: int
+    max_queued_messages: int
+    max_queued_bytes: int
+    total_queued_bytes: int
+    queue_full_policy: str
+    queue_qos0_offline: bool
+    max_uncommitted_messages: int
+    total_uncommitted_bytes: int
+    max_subscriptions: int
+    max_topic_levels: int
+    wildcard_subscriptions: bool
+    retained_message_limit: int
+    retained_bytes_limit: int
+    topic_cache_bytes: int
+    sys_interval_secs: int
+    authorization_cache_entries: int
+    unauthorized_publish: str
+
+    def __init__(self, **overrides: LimitValue) -> None:
+        for limit in LIMITS:
+            value = overrides.pop(limit.name, limit.default)
+            if not limit.accepts(value):
+                raise ValueError(f"{limit.name} is {value!r}; allowed: {limit.allowed()}")
+            setattr(self, limit.name, float(value) if type(limit.default) is float else value)
+        if overrides:
+            raise ValueError(f"unknown limits: {', '.join(sorted(overrides))}")

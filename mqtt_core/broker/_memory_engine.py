@@ -1,0 +1,256 @@
+"""A storage engine that keeps everything in memory: nothing survives the process.
+
+It completes at once and is the model that other engines are compared with.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from mqtt_core._packets import Will
+from mqtt_core.broker._limits import Limits
+from mqtt_core.broker._retained import Position, RetainedMessages
+from mqtt_core.broker._store import (
+    Append,
+    Claimed,
+    ClaimSession,
+    Completion,
+    DeleteRetained,
+    DeleteSubscription,
+    Done,
+    EndSession,
+    Failed,
+    HoldIdentifier,
+    InFlight,
+    MatchRetained,
+    Operation,
+    PutRetained,
+    Queued,
+    QueuePage,
+    ReadQueue,
+    ReleaseIdentifier,
+    Request,
+    RetainedPage,
+    SaveExpiry,
+    SaveReceived,
+    SaveSent,
+    SaveSession,
+    SaveSubscription,
+    SaveWill,
+    SessionRecord,
+    Settle,
+    Write,
+)
+
+
+@final
+class _Stored:
+    """One session. `waiting` stands in the order of numbers, from index `first` on."""
+
+    __slots__ = ("client_id", "subscriptions", "waiting", "first", "sent", "held", "expires_at")
+
+    def __init__(self, client_id: str) -> None:
+        self.client_id: Final = client_id
+        self.subscriptions: Final[dict[bytes, int]] = {}
+        self.waiting: Final[list[Queued]] = []
+        self.first = 0
+        self.sent: Final[dict[int, InFlight]] = {}  # by number, in the order of sending
+        self.held: Final[set[int]] = set()
+        self.expires_at: float | None = None
+
+    def index_behind(self, number: int) -> int:
+        """Where the first waiting message with a greater number stands."""
+        low = self.first
+        high = len(self.waiting)
+        while low < high:
+            middle = (low + high) // 2
+            if self.waiting[middle].number <= number:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def take(self, number: int) -> Queued | None:
+        """Remove a waiting message."""
+        at = self.index_behind(number) - 1
+        if at < self.first or self.waiting[at].number != number:
+            return None
+        entry = self.waiting[at]
+        if at > self.first:
+            del self.waiting[at]
+            return entry
+        self.first += 1
+        if self.first > 256 and self.first * 2 > len(self.waiting):
+            del self.waiting[: self.first]
+            self.first = 0
+        return entry
+
+
+@final
+class MemoryEngine:
+    """Sessions, queues and retained messages in dictionaries and a trie."""
+
+    __slots__ = ("retained", "_sessions", "_by_client", "_wills", "_completions")
+
+    def __init__(self, limits: Limits) -> None:
+        self.retained: Final = RetainedMessages(
+            limits.retained_message_limit, limits.retained_bytes_limit
+        )
+        self._sessions: Final[dict[int, _Stored]] = {}
+        self._by_client: Final[dict[str, int]] = {}
+        self._wills: Final[dict[str, Will]] = {}
+        self._completions: list[Completion] = []
+
+    def submit(self, request: Request) -> None:
+        """Take a request; its completion is there at once, for `take_completions`."""
+        if isinstance(request, Write):
+            self._write(request)
+        elif isinstance(request, ClaimSession):
+            self._completions.append(self._claim(request))
+        elif isinstance(request, ReadQueue):
+            self._completions.append(self._read_queue(request))
+        elif isinstance(request, MatchRetained):
+            self._completions.append(self._match_retained(request))
+
+    def take_completions(self) -> list[Completion]:
+        """What has been decided since the last call."""
+        completions = self._completions
+        if completions:
+            self._completions = []
+        return completions
+
+    def _write(self, request: Write) -> None:
+        request_id = request.request_id
+        for operation in request.operations:
+            if isinstance(operation, PutRetained) and not self.retained.has_room(operation.message):
+                self._completions.append(
+                    Failed(request_id, "the limit of retained messages is reached", True)
+                )
+                return
+        for operation in request.operations:
+            self._apply(operation)
+        if request_id:
+            self._completions.append(Done(request_id, self.retained.count))
+
+    def _apply(self, operation: Operation) -> None:
+        if isinstance(operation, Append):
+            self._append(operation)
+        elif isinstance(operation, Settle):
+            stored = self._sessions.get(operation.session)
+            if stored is not None and stored.sent.pop(operation.number, None) is None:
+                stored.take(operation.number)
+        elif isinstance(operation, SaveSent):
+            self._save_sent(operation)
+        elif isinstance(operation, SaveReceived):
+            self._save_received(operation)
+        elif isinstance(operation, HoldIdentifier):
+            stored = self._sessions.get(operation.session)
+            if stored is not None:
+                stored.held.add(operation.packet_id)
+        elif isinstance(operation, ReleaseIdentifier):
+            stored = self._sessions.get(operation.session)
+            if stored is not None:
+                stored.held.discard(operation.packet_id)
+        elif isinstance(operation, PutRetained):
+            self.retained.put(operation.message)
+        elif isinstance(operation, DeleteRetained):
+            self.retained.delete(operation.topic)
+        else:
+            self._apply_to_session(operation)
+
+    def _apply_to_session(self, operation: Operation) -> None:
+        if isinstance(operation, SaveSession):
+            self._sessions[operation.session] = _Stored(operation.client_id)
+            self._by_client[operation.client_id] = operation.session
+        elif isinstance(operation, EndSession):
+            stored = self._sessions.pop(operation.session, None)
+            if stored is not None and self._by_client.get(stored.client_id) == operation.session:
+                del self._by_client[stored.client_id]
+        elif isinstance(operation, SaveSubscription):
+            stored = self._sessions.get(operation.session)
+            if stored is not None:
+                stored.subscriptions[operation.topic_filter] = operation.qos
+        elif isinstance(operation, DeleteSubscription):
+            stored = self._sessions.get(operation.session)
+            if stored is not None:
+                stored.subscriptions.pop(operation.topic_filter, None)
+        elif isinstance(operation, SaveExpiry):
+            stored = self._sessions.get(operation.session)
+            if stored is not None:
+                stored.expires_at = operation.at
+        elif isinstance(operation, SaveWill):
+            if operation.will is None:
+                self._wills.pop(operation.client_id, None)
+            else:
+                self._wills[operation.client_id] = operation.will
+
+    def _append(self, operation: Append) -> None:
+        number = operation.number
+        for target in operation.targets:
+            stored = self._sessions.get(target.session)
+            if stored is None:
+                continue
+            if target.packet_id:
+                stored.sent[number] = InFlight(
+                    target.packet_id, number, target.qos, operation.message, target.retain, False
+                )
+            else:
+                stored.waiting.append(Queued(number, target.qos, operation.message))
+
+    def _save_sent(self, operation: SaveSent) -> None:
+        stored = self._sessions.get(operation.session)
+        if stored is None:
+            return
+        entry = stored.take(operation.number)
+        if entry is not None:
+            stored.sent[operation.number] = InFlight(
+                operation.packet_id, operation.number, entry.qos, entry.message, False, False
+            )
+
+    def _save_received(self, operation: SaveReceived) -> None:
+        stored = self._sessions.get(operation.session)
+        if stored is None:
+            return
+        sent = stored.sent.pop(operation.number, None)
+        if sent is not None:  # behind the others: PUBRELs are repeated in the order of PUBRECs
+            stored.sent[operation.number] = InFlight(
+                sent.packet_id, sent.number, sent.qos, sent.message, sent.retain, True
+            )
+
+    def _claim(self, request: ClaimSession) -> Completion:
+        session = self._by_client.get(request.client_id)
+        if session is None:
+            return Claimed(request.request_id, None)
+        stored = self._sessions[session]
+        waiting = stored.waiting[stored.first :]
+        record = SessionRecord(
+            session,
+            request.client_id,
+            dict(stored.subscriptions),
+            list(stored.sent.values()),
+            set(stored.held),
+            [(entry.number, entry.message.size_bytes) for entry in waiting],
+        )
+        return Claimed(request.request_id, record)
+
+    def _read_queue(self, request: ReadQueue) -> Completion:
+        stored = self._sessions.get(request.session)
+        entries: list[Queued] = []
+        if stored is not None:
+            size = 0
+            at = stored.index_behind(request.after)
+            while at < len(stored.waiting) and len(entries) < request.limit:
+                entry = stored.waiting[at]
+                if entries and size + entry.message.size_bytes > request.limit_bytes:
+                    break
+                size += entry.message.size_bytes
+                entries.append(entry)
+                at += 1
+        return QueuePage(request.request_id, entries)
+
+    def _match_retained(self, request: MatchRetained) -> Completion:
+        position = request.position
+        if not isinstance(position, Position):
+            position = self.retained.start(request.topic_filter)
+        messages = self.retained.collect(position, request.limit, request.limit_bytes)
+        return RetainedPage(request.request_id, messages, None if position.is_at_end else position)

@@ -1,0 +1,132 @@
+"""Messages that wait for one session.
+
+QoS 0 messages wait apart from the others, because they go first when room is short and do not
+need a place in the in-flight window; their arrival numbers merge both in order. Of a
+persistent session's messages only the page that is about to be sent is here: the rest is with
+the storage engine and only counted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, final
+
+from mqtt_core._message import Message
+from mqtt_core.broker._store import Queued
+
+_SIZE_BITS: Final = 30  # a packet has at most 268,435,460 bytes
+_SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
+
+
+@final
+class Queue:
+    """What waits for one session, in order; `count` and `size_bytes` include what is stored."""
+
+    __slots__ = ("count", "size_bytes", "last_read", "reading", "_qos_0", "_loaded", "_stored")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.size_bytes = 0
+        self.last_read = 0  # number of the last entry that came from the engine
+        self.reading = 0  # request id of the page that is under way, 0 for none
+        self._qos_0: deque[Queued] | None = None
+        self._loaded: Final[deque[Queued]] = deque()
+        # Number and size of what only the engine has, packed into one integer each.
+        self._stored: Final[deque[int]] = deque()
+
+    @property
+    def has_qos_0(self) -> bool:
+        """Whether a QoS 0 message waits."""
+        return bool(self._qos_0)
+
+    @property
+    def has_loaded(self) -> bool:
+        """Whether a QoS 1 or 2 message waits here."""
+        return bool(self._loaded)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a QoS 1 or 2 message waits, here or in the engine."""
+        return bool(self._stored) or bool(self._loaded)
+
+    @property
+    def has_stored(self) -> bool:
+        """Whether a message waits that only the engine has."""
+        return bool(self._stored)
+
+    def add(self, number: int, qos: int, message: Message) -> None:
+        """Append a message to be kept here."""
+        entry = Queued(number, qos, message)
+        if qos == 0:
+            if self._qos_0 is None:
+                self._qos_0 = deque()
+            self._qos_0.append(entry)
+        else:
+            self._loaded.append(entry)
+        self.count += 1
+        self.size_bytes += message.size_bytes
+
+    def add_stored(self, number: int, size_bytes: int) -> None:
+        """Count a message that only the engine has."""
+        self._stored.append(number << _SIZE_BITS | size_bytes)
+        self.count += 1
+        self.size_bytes += size_bytes
+
+    def forget_stored(self, number: int) -> bool:
+        """A message that only the engine had is not there after all."""
+        for packed in self._stored:
+            if packed >> _SIZE_BITS == number:
+                self._stored.remove(packed)
+                self.count -= 1
+                self.size_bytes -= packed & _SIZE_MASK
+                return True
+        return False
+
+    def load(self, entries: list[Queued]) -> None:
+        """Entries that have been read from the engine, in order."""
+        stored = self._stored
+        for entry in entries:
+            while stored and stored[0] >> _SIZE_BITS <= entry.number:
+                packed = stored.popleft()
+                self.count -= 1
+                self.size_bytes -= packed & _SIZE_MASK
+            self.last_read = entry.number
+            self._loaded.append(entry)
+            self.count += 1
+            self.size_bytes += entry.message.size_bytes
+
+    def put_back(self, entry: Queued) -> None:
+        """Undo `pop_loaded`."""
+        self._loaded.appendleft(entry)
+        self.count += 1
+        self.size_bytes += entry.message.size_bytes
+
+    def drop_oldest(self) -> int:
+        """Forget the first QoS 1 or 2 message and return its number."""
+        if self._loaded:
+            return self.pop_loaded().number
+        packed = self._stored.popleft()
+        self.count -= 1
+        self.size_bytes -= packed & _SIZE_MASK
+        return packed >> _SIZE_BITS
+
+    def next_is_qos_0(self) -> bool:
+        """Whether the message that came first is one of QoS 0."""
+        qos_0 = self._qos_0
+        if not qos_0:
+            return False
+        return not self._loaded or qos_0[0].number < self._loaded[0].number
+
+    def pop_qos_0(self) -> Queued:
+        """Take out the first QoS 0 message."""
+        assert self._qos_0 is not None
+        return self._taken(self._qos_0.popleft())
+
+    def pop_loaded(self) -> Queued:
+        """Take out the first QoS 1 or 2 message."""
+        return self._taken(self._loaded.popleft())
+
+    def _taken(self, entry: Queued) -> Queued:
+        self.count -= 1
+        self.size_bytes -= entry.message.size_bytes
+        return entry

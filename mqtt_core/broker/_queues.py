@@ -1,0 +1,92 @@
+"""Reads the queues of persistent sessions from the storage engine, a page at a time."""
+
+from __future__ import annotations
+
+from typing import Final, cast, final
+
+from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._delivery import Delivery
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._session import Session
+from mqtt_core.broker._store import Completion, Failed, QueuePage, ReadQueue
+from mqtt_core.broker._workspace import Workspace
+
+_PAGE: Final = 256
+
+
+@final
+class Queues:
+    """Keeps messages coming to sessions that have some waiting."""
+
+    __slots__ = ("_ws", "_delivery")
+
+    def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
+        self._ws: Final = workspace
+        self._delivery: Final = delivery
+
+    def pump(self, session: Session, channel: Channel) -> None:
+        """Send what waits, and ask for more of it where only the engine has it."""
+        self._delivery.pump(session, channel)
+        queue = session.queue
+        if queue is None or not queue.has_stored or queue.has_loaded or queue.reading:
+            return
+        flow = session.flow
+        limits = self._ws.limits
+        room = limits.max_inflight_messages
+        if flow is not None:
+            room = flow.window - flow.in_flight - session.reserved
+        if room <= 0 or not channel.accepts:
+            return
+        request_id = self._ws.next_id()
+        queue.reading = request_id
+        self._ws.submit(
+            ReadQueue(
+                request_id,
+                session.key,
+                queue.last_read,
+                min(room, _PAGE),
+                limits.output_budget_bytes,
+            ),
+            PendingQueuePage(self, session),
+        )
+
+    def take_page(self, session: Session, page: QueuePage) -> None:
+        """Messages of a session's queue have come. None yet, if their write is under way."""
+        queue = session.queue
+        if queue is None:
+            return
+        queue.reading = 0
+        stats = self._ws.stats
+        count = queue.count
+        size = queue.size_bytes
+        queue.load(page.entries)
+        stats.queued_messages += queue.count - count
+        stats.queued_bytes += queue.size_bytes - size
+        if page.entries and session.channel is not None:
+            self._ws.mark_dirty(session.channel)
+
+    def page_failed(self, session: Session, failure: Failed) -> None:
+        """The store does not answer: the client is to come back later."""
+        if session.queue is not None:
+            session.queue.reading = 0
+        if not session.is_ended:
+            self._delivery.store_failed(session, failure.reason)
+
+
+@final
+class PendingQueuePage(Pending):
+    """Goes on when a page of a queue has come."""
+
+    __slots__ = ("_queues", "_session")
+
+    def __init__(self, queues: Queues, session: Session) -> None:
+        self._queues: Final = queues
+        self._session: Final = session
+
+    def done(self, completion: Completion) -> None:
+        """Send it."""
+        self._queues.take_page(self._session, cast(QueuePage, completion))
+
+    def failed(self, failure: Failed) -> None:
+        """Close the connection."""
+        self._queues.page_failed(self._session, failure)

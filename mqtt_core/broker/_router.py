@@ -1,0 +1,345 @@
+"""Which subscriptions a topic matches (4.7).
+
+Filters without wildcards are found by their bytes, those with wildcards in a trie by level,
+`+` and `#` apart from the literal levels. Each filter has one `Subscribers` object, and the
+route of a topic is the short list of those that match it: it is shared by all messages of the
+topic and stays right while subscriptions to known filters come and go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast, final
+
+from mqtt_core._topics import Route, Topic, TopicCache, filter_matches, has_wildcard
+
+if TYPE_CHECKING:
+    from mqtt_core.broker._session import Session
+
+_REMEMBERED_CHANGES: Final = 16
+
+
+@final
+class Subscriber:
+    """One subscription: a session's interest in one filter, at the QoS granted."""
+
+    __slots__ = ("session", "subscribers", "qos", "index")
+
+    def __init__(self, session: Session, subscribers: Subscribers, qos: int) -> None:
+        self.session: Final = session
+        self.subscribers: Final = subscribers
+        self.qos = qos
+        self.index = -1  # within the list of its QoS; -1 when it is in none
+
+
+@final
+class Subscribers:
+    """All subscriptions to one filter, by granted QoS.
+
+    A list that a fan-out is working through is shared with it: it is replaced by a copy
+    before it changes.
+    """
+
+    __slots__ = ("topic_filter", "at_qos_0", "at_qos_1", "at_qos_2", "count", "_shared")
+
+    def __init__(self, topic_filter: bytes) -> None:
+        self.topic_filter: Final = topic_filter
+        self.at_qos_0: list[Subscriber] | None = None
+        self.at_qos_1: list[Subscriber] | None = None
+        self.at_qos_2: list[Subscriber] | None = None
+        self.count = 0
+        self._shared = 0  # a bit for each QoS whose list is shared
+
+    def share(self) -> None:
+        """Leave the present lists as they are; the caller keeps them."""
+        self._shared = 7
+
+    def at_qos(self, qos: int) -> list[Subscriber] | None:
+        """The subscriptions granted `qos`."""
+        if qos == 0:
+            return self.at_qos_0
+        return self.at_qos_1 if qos == 1 else self.at_qos_2
+
+    def _set(self, qos: int, subscribers: list[Subscriber] | None) -> None:
+        if qos == 0:
+            self.at_qos_0 = subscribers
+        elif qos == 1:
+            self.at_qos_1 = subscribers
+        else:
+            self.at_qos_2 = subscribers
+
+    def _own(self, qos: int, found: list[Subscriber]) -> list[Subscriber]:
+        if self._shared >> qos & 1:
+            found = found.copy()
+            self._set(qos, found)
+            self._shared &= ~(1 << qos)
+        return found
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Add a subscription."""
+        found = self.at_qos(subscriber.qos)
+        if found is None:
+            found = []
+            self._set(subscriber.qos, found)
+        else:
+            found = self._own(subscriber.qos, found)
+        subscriber.index = len(found)
+        found.append(subscriber)
+        self.count += 1
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Remove a subscription; the last of the list takes its place."""
+        found = self.at_qos(subscriber.qos)
+        assert found is not None
+        found = self._own(subscriber.qos, found)
+        last = found.pop()
+        if last is not subscriber:
+            found[subscriber.index] = last
+            last.index = subscriber.index
+        subscriber.index = -1
+        if not found:
+            self._set(subscriber.qos, None)
+        self.count -= 1
+
+
+@final
+class Matches(Route):
+    """The filters that match a topic, as of `version` of the wildcard filters."""
+
+    __slots__ = ("found", "version")
+
+    def __init__(self, found: list[Subscribers], version: int) -> None:
+        self.found: Final = found
+        self.version = version
+
+
+@final
+class _Node:
+    """One level of the trie of wildcard filters. A single literal child needs no dict."""
+
+    __slots__ = ("only_level", "only", "children", "plus", "ending", "hashed")
+
+    def __init__(self) -> None:
+        self.only_level: bytes = b""
+        self.only: _Node | None = None
+        self.children: dict[bytes, _Node] | None = None
+        self.plus: _Node | None = None
+        self.ending: Subscribers | None = None  # the filter that ends at this level
+        self.hashed: Subscribers | None = None  # the filter that goes on with '#' alone
+
+    def child(self, level: bytes) -> _Node | None:
+        return self.plus if level == b"+" else self.literal(level)
+
+    def literal(self, level: bytes) -> _Node | None:
+        children = self.children
+        if children is not None:
+            return children.get(level)
+        return self.only if self.only is not None and self.only_level == level else None
+
+    def make_child(self, level: bytes) -> _Node:
+        node = _Node()
+        if level == b"+":
+            self.plus = node
+        elif self.children is not None:
+            self.children[level] = node
+        elif self.only is None:
+            self.only_level = level
+            self.only = node
+        else:
+            self.children = {self.only_level: self.only, level: node}
+            self.only = None
+            self.only_level = b""
+        return node
+
+    def drop_child(self, level: bytes) -> None:
+        if level == b"+":
+            self.plus = None
+        elif self.children is not None:
+            del self.children[level]
+            if not self.children:
+                self.children = None
+        else:
+            self.only = None
+            self.only_level = b""
+
+    @property
+    def is_bare(self) -> bool:
+        return (
+            self.only is None
+            and self.children is None
+            and self.plus is None
+            and self.ending is None
+            and self.hashed is None
+        )
+
+
+@final
+class Router:
+    """All subscriptions of a broker."""
+
+    __slots__ = ("count", "_exact", "_root", "_topics", "_version", "_changes", "_filters")
+
+    def __init__(self, topics: TopicCache) -> None:
+        self.count = 0
+        self._topics: Final = topics
+        self._exact: Final[dict[bytes, Subscribers]] = {}
+        self._root: Final = _Node()
+        self._version = 0
+        self._changes: Final[list[list[bytes]]] = []  # the newest wildcard filters, newest last
+        self._filters = 0
+
+    @property
+    def filter_count(self) -> int:
+        """Distinct filters."""
+        return len(self._exact) + self._filters
+
+    @property
+    def version(self) -> int:
+        """Grows with each wildcard filter that nobody had before."""
+        return self._version
+
+    def subscribe(self, session: Session, topic_filter: bytes, qos: int) -> bool:
+        """Add or replace a subscription; False when it replaced one.  [v3 MQTT-3.8.4-3]"""
+        subscriber = session.subscriptions.get(topic_filter)
+        if subscriber is not None:
+            if subscriber.qos != qos:
+                subscribers = subscriber.subscribers
+                subscribers.remove(subscriber)
+                subscriber.qos = qos
+                subscribers.add(subscriber)
+            return False
+        subscribers = self._find_or_make(topic_filter)
+        subscriber = Subscriber(session, subscribers, qos)
+        subscribers.add(subscriber)
+        session.subscriptions[subscribers.topic_filter] = subscriber
+        self.count += 1
+        return True
+
+    def unsubscribe(self, session: Session, topic_filter: bytes) -> bool:
+        """Remove a subscription by its exact filter; False for none.  [v3 MQTT-3.10.4-1]"""
+        subscriber = session.subscriptions.pop(topic_filter, None)
+        if subscriber is None:
+            return False
+        subscribers = subscriber.subscribers
+        subscribers.remove(subscriber)
+        self.count -= 1
+        if not subscribers.count:
+            self._forget(topic_filter)
+        return True
+
+    def _find_or_make(self, topic_filter: bytes) -> Subscribers:
+        if not has_wildcard(topic_filter):
+            subscribers = self._exact.get(topic_filter)
+            if subscribers is None:
+                subscribers = Subscribers(topic_filter)
+                self._exact[topic_filter] = subscribers
+                self._forget_route(topic_filter)
+            return subscribers
+        levels = topic_filter.split(b"/")
+        node = self._root
+        is_hashed = levels[-1] == b"#"
+        for level in levels[:-1] if is_hashed else levels:
+            child = node.child(level)
+            node = node.make_child(level) if child is None else child
+        found = node.hashed if is_hashed else node.ending
+        if found is not None:
+            return found
+        subscribers = Subscribers(topic_filter)
+        if is_hashed:
+            node.hashed = subscribers
+        else:
+            node.ending = subscribers
+        self._filters += 1
+        self._version += 1
+        self._changes.append(levels)
+        if len(self._changes) > _REMEMBERED_CHANGES:
+            del self._changes[0]
+        return subscribers
+
+    def _forget(self, topic_filter: bytes) -> None:
+        """Drop a filter that nobody has any more, and the trie's levels for it alone."""
+        if not has_wildcard(topic_filter):
+            del self._exact[topic_filter]
+            self._forget_route(topic_filter)
+            return
+        levels = topic_filter.split(b"/")
+        is_hashed = levels[-1] == b"#"
+        if is_hashed:
+            levels.pop()
+        path = [self._root]
+        for level in levels:
+            child = path[-1].child(level)
+            assert child is not None
+            path.append(child)
+        if is_hashed:
+            path[-1].hashed = None
+        else:
+            path[-1].ending = None
+        self._filters -= 1
+        while levels and path[-1].is_bare:
+            path.pop()
+            path[-1].drop_child(levels.pop())
+
+    def _forget_route(self, topic_filter: bytes) -> None:
+        topic = self._topics.peek(topic_filter)
+        if topic is not None:
+            topic.route = None
+
+    def route(self, topic: Topic) -> Matches:
+        """The filters that match a topic."""
+        known = topic.route
+        if known is not None:
+            matches = cast(Matches, known)
+            if matches.version == self._version or self._is_untouched(topic, matches):
+                return matches
+        matches = Matches(self.match(topic), self._version)
+        if topic.is_cached:
+            topic.route = matches
+        return matches
+
+    def _is_untouched(self, topic: Topic, matches: Matches) -> bool:
+        """Whether none of the filters that are new since the route was made matches it."""
+        missed = self._version - matches.version
+        if missed > len(self._changes):
+            return False
+        levels = topic.levels()
+        for at in range(len(self._changes) - missed, len(self._changes)):
+            if filter_matches(self._changes[at], levels):
+                return False
+        matches.version = self._version
+        return True
+
+    def match(self, topic: Topic) -> list[Subscribers]:
+        """Walk the trie for a topic."""
+        found: list[Subscribers] = []
+        exact = self._exact.get(topic.utf8)
+        if exact is not None:
+            found.append(exact)
+        levels = topic.levels()
+        last = len(levels)
+        root = self._root
+        if topic.utf8[0] == 0x24:  # '$': no wildcard at the first level  [v3 MQTT-4.7.2-1]
+            node = root.literal(levels[0])
+            if node is None:
+                return found
+            nodes = [node]
+            depths = [1]
+        else:
+            nodes = [root]
+            depths = [0]
+        while nodes:
+            node = nodes.pop()
+            depth = depths.pop()
+            if node.hashed is not None:
+                found.append(node.hashed)
+            if depth == last:
+                if node.ending is not None:
+                    found.append(node.ending)
+                continue
+            child = node.literal(levels[depth])
+            if child is not None:
+                nodes.append(child)
+                depths.append(depth + 1)
+            if node.plus is not None:
+                nodes.append(node.plus)
+                depths.append(depth + 1)
+        return found

@@ -1,0 +1,118 @@
+"""A session: what the broker keeps for one client identifier (4.1)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, final
+
+from mqtt_core._flow import Flow
+from mqtt_core._message import Message
+from mqtt_core.broker._deadlines import Deadline
+from mqtt_core.broker._queue import Queue
+from mqtt_core.broker._router import Subscriber
+
+if TYPE_CHECKING:
+    from mqtt_core.broker._channel import Channel
+    from mqtt_core.broker._publishing import PublishWrite
+
+
+@final
+class RetainedBurst:
+    """Retained messages on their way to a new subscription, a page at a time."""
+
+    __slots__ = (
+        "topic_filter",
+        "qos",
+        "is_local",
+        "position",
+        "is_reading",
+        "room",
+        "mark",
+        "left",
+    )
+
+    def __init__(self, topic_filter: bytes, qos: int, is_local: bool) -> None:
+        self.topic_filter: Final = topic_filter
+        self.qos: Final = qos
+        self.is_local: Final = is_local  # `$SYS` topics, which no engine knows
+        self.position: object | None = None
+        self.is_reading = False  # a page is under way
+        self.room = 0  # places of the in-flight window that are kept for it
+        self.mark = 0  # changes of retained messages before the page was asked for
+        self.left: list[Message] = []  # read for a client that had gone by then
+
+
+@final
+class GatedSend:
+    """A QoS 2 PUBLISH or a PUBREL that goes out once what it rests on is stored."""
+
+    __slots__ = ("packet_id", "is_ready")
+
+    def __init__(self, packet_id: int) -> None:
+        self.packet_id: Final = packet_id
+        self.is_ready = False
+
+
+@final
+class Session:
+    """Subscriptions, delivery state and waiting messages of one client.
+
+    It is attached while `channel` is there, and otherwise waits for its client if it is
+    persistent. `key` names it in the storage engine and is 0 for one that is not persistent.
+    """
+
+    __slots__ = (
+        "number",
+        "key",
+        "client_id",
+        "username",
+        "channel",
+        "is_ended",
+        "is_unrestricted",
+        "subscriptions",
+        "flow",
+        "queue",
+        "reserved",
+        "bursts",
+        "gate",
+        "numbers",
+        "unstored",
+        "retained_ids",
+        "verdicts",
+        "expires_at",
+        "deadline",
+        "dropping",
+    )
+
+    def __init__(self, number: int, key: int, client_id: str) -> None:
+        self.number: Final = number
+        self.key: Final = key
+        self.client_id: Final = client_id
+        self.username: str | None = None
+        self.channel: Channel | None = None
+        self.is_ended = False
+        self.is_unrestricted = False
+        self.subscriptions: Final[dict[bytes, Subscriber]] = {}
+        self.flow: Flow | None = None
+        self.queue: Queue | None = None
+        self.reserved = 0  # places of the in-flight window kept for retained messages
+        self.bursts: deque[RetainedBurst] | None = None
+        self.gate: deque[GatedSend] | None = None
+        self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
+        self.unstored: dict[int, PublishWrite] | None = None  # QoS 2 messages not stored yet
+        self.retained_ids: set[int] | None = None  # in flight with the RETAIN flag
+        self.verdicts: dict[tuple[int, bytes], bool] | None = None
+        self.expires_at = 0.0
+        self.deadline: Deadline | None = None
+        self.dropping = 0  # messages dropped in the present episode of a full queue
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether the session outlives its connection."""
+        return self.key != 0
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether anything waits to be sent as soon as there is room."""
+        queue = self.queue
+        return (queue is not None and queue.count > 0) or self.bursts is not None

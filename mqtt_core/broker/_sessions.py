@@ -1,0 +1,184 @@
+"""The registry of sessions: who is attached, who is away, and when a session ends (4.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from mqtt_core._flow import (
+    AWAITING_PUBACK,
+    AWAITING_PUBCOMP,
+    AWAITING_PUBREC,
+    Flow,
+)
+from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._deadlines import Timed
+from mqtt_core.broker._delivery import Delivery
+from mqtt_core.broker._queue import Queue
+from mqtt_core.broker._session import Session
+from mqtt_core.broker._store import EndSession, SaveExpiry, SessionRecord
+from mqtt_core.broker._workspace import Workspace
+
+if TYPE_CHECKING:
+    from mqtt_core.broker._connecting import Attempt
+
+EXPIRY: Final = 1
+
+
+@final
+class SessionTimer(Timed):
+    """Ends a detached session when its time is over."""
+
+    __slots__ = ("_sessions", "_session")
+
+    def __init__(self, sessions: Sessions, session: Session) -> None:
+        self._sessions: Final = sessions
+        self._session: Final = session
+
+    def on_deadline(self, kind: int, now: float) -> None:
+        """The time is over, unless the client has come back."""
+        self._sessions.expire(self._session, now)
+
+
+@final
+class Sessions:
+    """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
+
+    __slots__ = ("by_client", "claims", "_ws", "_delivery")
+
+    def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
+        self.by_client: Final[dict[str, Session]] = {}
+        self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
+        self._ws: Final = workspace
+        self._delivery: Final = delivery
+
+    def forget_claim(self, attempt: Attempt) -> None:
+        """An attempt is over, one way or the other."""
+        if self.claims.get(attempt.client_id) is attempt:
+            del self.claims[attempt.client_id]
+
+    def get(self, client_id: str) -> Session | None:
+        """The session of a client."""
+        return self.by_client.get(client_id)
+
+    def has_room(self, client_id: str) -> bool:
+        """Whether a session for this client is within the limit."""
+        by_client = self.by_client
+        return client_id in by_client or len(by_client) < self._ws.limits.max_sessions
+
+    def make(self, client_id: str, key: int) -> Session:
+        """A new session; `key` 0 for one that ends with its connection."""
+        session = Session(self._ws.next_id(), key, client_id)
+        self.by_client[client_id] = session
+        if key:
+            self._ws.stats.sessions_detached += 1
+        return session
+
+    def restore(self, record: SessionRecord) -> Session:
+        """A session as the storage engine has it."""
+        ws = self._ws
+        session = self.make(record.client_id, record.session)
+        for topic_filter, qos in record.subscriptions.items():
+            ws.router.subscribe(session, topic_filter, qos)
+        flow = Flow(ws.limits.max_inflight_messages)
+        session.flow = flow
+        numbers: dict[int, int] = {}
+        for sent in record.in_flight:
+            step = AWAITING_PUBACK if sent.qos == 1 else AWAITING_PUBREC
+            if sent.is_received:
+                step = AWAITING_PUBCOMP
+            message = None if sent.is_received else sent.message
+            flow.restore(sent.packet_id, message, step)
+            numbers[sent.packet_id] = sent.number
+            ws.see_number(sent.number)
+            if sent.retain:
+                if session.retained_ids is None:
+                    session.retained_ids = set()
+                session.retained_ids.add(sent.packet_id)
+        session.numbers = numbers
+        flow.held = set(record.held) if record.held else None
+        if record.queued:
+            queue = Queue()
+            for number, size in record.queued:
+                queue.add_stored(number, size)
+                ws.see_number(number)
+            session.queue = queue
+            ws.stats.queued_messages += queue.count
+            ws.stats.queued_bytes += queue.size_bytes
+        return session
+
+    def attach(self, session: Session, channel: Channel) -> None:
+        """The client of a session is connected."""
+        ws = self._ws
+        deadline = session.deadline
+        if deadline is not None:
+            ws.deadlines.cancel(deadline)
+            session.deadline = None
+        session.channel = channel
+        channel.session = session
+        channel.accepts = channel.is_writable
+        stats = ws.stats
+        if session.key:
+            stats.sessions_detached -= 1
+            ws.record(SaveExpiry(session.key, None))
+        stats.clients_connected += 1
+        if stats.clients_connected > stats.clients_maximum:
+            stats.clients_maximum = stats.clients_connected
+
+    def detach(self, channel: Channel) -> None:
+        """The connection of a session is over; the session stays if it is persistent."""
+        session = channel.session
+        if session is None or session.channel is not channel:
+            return
+        ws = self._ws
+        session.channel = None
+        session.verdicts = None
+        ws.stats.clients_connected -= 1
+        if not session.key:
+            self.end(session)
+            return
+        ws.stats.sessions_detached += 1
+        timeout = ws.limits.session_timeout_secs
+        session.expires_at = ws.now + timeout
+        session.deadline = ws.deadlines.arm(session.expires_at, EXPIRY, SessionTimer(self, session))
+        ws.record(SaveExpiry(session.key, ws.wall + timeout))
+
+    def expire(self, session: Session, now: float) -> None:
+        """End a session whose client has stayed away too long."""
+        if session.channel is not None or session.is_ended or now < session.expires_at:
+            return
+        if session.client_id in self.claims:  # its client is about to come back
+            at = now + self._ws.limits.request_timeout_secs
+            session.deadline = self._ws.deadlines.arm(at, EXPIRY, SessionTimer(self, session))
+            return
+        self._ws.stats.sessions_expired += 1
+        self._ws.tell("session.expired", client_id=session.client_id)
+        self._ws.record(EndSession(session.key))
+        self.end(session)
+
+    def end(self, session: Session) -> None:
+        """Forget a session with all that belongs to it. Detach it first."""
+        ws = self._ws
+        if session.is_ended:
+            return
+        session.is_ended = True
+        if self.by_client.get(session.client_id) is session:
+            del self.by_client[session.client_id]
+        for topic_filter in list(session.subscriptions):
+            ws.router.unsubscribe(session, topic_filter)
+        flow = session.flow
+        lost = self._delivery.drop_all(session) + (0 if flow is None else flow.in_flight)
+        ws.stats.dropped_session_ended += lost
+        deadline = session.deadline
+        if deadline is not None:
+            ws.deadlines.cancel(deadline)
+            session.deadline = None
+        if session.key:
+            ws.stats.sessions_detached -= 1
+        session.flow = None
+        session.queue = None
+        session.bursts = None
+        session.gate = None
+        session.numbers = None
+        session.unstored = None
+        session.retained_ids = None
+        session.verdicts = None

@@ -1,0 +1,360 @@
+"""What must survive, as operations, and the requests and completions they travel in.
+
+The broker never touches a disk: it hands requests to a storage engine and goes on. What rests
+on a change (an acknowledgement, say) waits for its completion. The contract of an engine:
+
+- `submit` takes requests in order and returns at once; `take_completions` gives what has been
+  decided since, in any order, each request once.
+- Operations take effect in the order submitted; a read sees every write submitted before it
+  that has not failed.
+- A `Write` takes effect as a whole or fails as a whole. One with request id 0 wants no
+  completion.
+- Any request may be refused with `Failed`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol, final
+
+from mqtt_core._message import Message
+from mqtt_core._packets import Will
+
+# Operations: what changes.
+
+
+class Operation:
+    """One change to what must survive."""
+
+
+@final
+class SaveSession(Operation):
+    """A persistent session exists from now on, known to the engine by `session`."""
+
+    def __init__(self, session: int, client_id: str) -> None:
+        self.session: Final = session
+        self.client_id: Final = client_id
+
+
+@final
+class EndSession(Operation):
+    """A session is over, with all that belongs to it."""
+
+    def __init__(self, session: int) -> None:
+        self.session: Final = session
+
+
+@final
+class SaveExpiry(Operation):
+    """When a detached session ends, in unix seconds; None while it is attached."""
+
+    def __init__(self, session: int, at: float | None) -> None:
+        self.session: Final = session
+        self.at: Final = at
+
+
+@final
+class SaveWill(Operation):
+    """The will of the connection of a client; None once it is published or taken back."""
+
+    def __init__(self, client_id: str, will: Will | None) -> None:
+        self.client_id: Final = client_id
+        self.will: Final = will
+
+
+@final
+class SaveSubscription(Operation):
+    """A subscription, new or replaced."""
+
+    def __init__(self, session: int, topic_filter: bytes, qos: int) -> None:
+        self.session: Final = session
+        self.topic_filter: Final = topic_filter
+        self.qos: Final = qos
+
+
+@final
+class DeleteSubscription(Operation):
+    """A subscription is over."""
+
+    def __init__(self, session: int, topic_filter: bytes) -> None:
+        self.session: Final = session
+        self.topic_filter: Final = topic_filter
+
+
+@final
+class Target:
+    """For whom a message is: a session, at a QoS; in flight already where it has an identifier."""
+
+    __slots__ = ("session", "qos", "packet_id", "retain")
+
+    def __init__(self, session: int, qos: int, packet_id: int = 0, retain: bool = False) -> None:
+        self.session: Final = session
+        self.qos: Final = qos
+        self.packet_id: Final = packet_id
+        self.retain: Final = retain  # goes out with the RETAIN flag
+
+
+@final
+class Append(Operation):
+    """A message for the queues of some sessions. Numbers grow with each message."""
+
+    def __init__(self, number: int, message: Message, targets: list[Target]) -> None:
+        self.number: Final = number
+        self.message: Final = message
+        self.targets: Final = targets
+
+
+@final
+class SaveSent(Operation):
+    """A queued message has gone out, or will, with this packet identifier."""
+
+    def __init__(self, session: int, number: int, packet_id: int) -> None:
+        self.session: Final = session
+        self.number: Final = number
+        self.packet_id: Final = packet_id
+
+
+@final
+class SaveReceived(Operation):
+    """PUBREC has come for a message: its PUBLISH is never sent again."""
+
+    def __init__(self, session: int, number: int) -> None:
+        self.session: Final = session
+        self.number: Final = number
+
+
+@final
+class Settle(Operation):
+    """A message is done with for one session: acknowledged, or dropped."""
+
+    def __init__(self, session: int, number: int) -> None:
+        self.session: Final = session
+        self.number: Final = number
+
+
+@final
+class HoldIdentifier(Operation):
+    """A QoS 2 message of this client has been taken over; a repeat is not a new one."""
+
+    def __init__(self, session: int, packet_id: int) -> None:
+        self.session: Final = session
+        self.packet_id: Final = packet_id
+
+
+@final
+class ReleaseIdentifier(Operation):
+    """PUBREL has come: the identifier is free for a new message."""
+
+    def __init__(self, session: int, packet_id: int) -> None:
+        self.session: Final = session
+        self.packet_id: Final = packet_id
+
+
+@final
+class PutRetained(Operation):
+    """The retained message of its topic, from now on."""
+
+    def __init__(self, message: Message) -> None:
+        self.message: Final = message
+
+
+@final
+class DeleteRetained(Operation):
+    """The topic has no retained message any more."""
+
+    def __init__(self, topic: bytes) -> None:
+        self.topic: Final = topic
+
+
+# Requests, and what completes them.
+
+
+class Request:
+    """Something asked of an engine; its id is that of the completion."""
+
+    def __init__(self, request_id: int) -> None:
+        self.request_id: Final = request_id
+
+
+@final
+class Write(Request):
+    """Operations that take effect together."""
+
+    def __init__(self, request_id: int, operations: list[Operation]) -> None:
+        super().__init__(request_id)
+        self.operations: Final = operations
+
+
+@final
+class ClaimSession(Request):
+    """This broker serves the client from now on; completed by `Claimed`."""
+
+    def __init__(self, request_id: int, client_id: str) -> None:
+        super().__init__(request_id)
+        self.client_id: Final = client_id
+
+
+@final
+class ReadQueue(Request):
+    """The next messages of a session's queue behind number `after`; completed by `QueuePage`.
+
+    Messages in flight are not part of it. At least one is returned if there is any.
+    """
+
+    def __init__(
+        self, request_id: int, session: int, after: int, limit: int, limit_bytes: int
+    ) -> None:
+        super().__init__(request_id)
+        self.session: Final = session
+        self.after: Final = after
+        self.limit: Final = limit
+        self.limit_bytes: Final = limit_bytes
+
+
+@final
+class MatchRetained(Request):
+    """Retained messages that match a filter; completed by `RetainedPage`.
+
+    `position` is that of the page before, None for the first. It is the engine's own.
+    """
+
+    def __init__(
+        self,
+        request_id: int,
+        topic_filter: bytes,
+        position: object | None,
+        limit: int,
+        limit_bytes: int,
+    ) -> None:
+        super().__init__(request_id)
+        self.topic_filter: Final = topic_filter
+        self.position: Final = position
+        self.limit: Final = limit
+        self.limit_bytes: Final = limit_bytes
+
+
+class Completion:
+    """What became of a request."""
+
+    def __init__(self, request_id: int) -> None:
+        self.request_id: Final = request_id
+
+
+@final
+class Done(Completion):
+    """The write is as durable as the level asked for.
+
+    `retained` is the number of retained messages, -1 where the engine does not say.
+    """
+
+    def __init__(self, request_id: int, retained: int = -1) -> None:
+        super().__init__(request_id)
+        self.retained: Final = retained
+
+
+@final
+class Failed(Completion):
+    """The request was refused and has no effect. `is_quota`: because a limit is reached."""
+
+    def __init__(self, request_id: int, reason: str, is_quota: bool = False) -> None:
+        super().__init__(request_id)
+        self.reason: Final = reason
+        self.is_quota: Final = is_quota
+
+
+@final
+class InFlight:
+    """A stored handshake: what was sent with an identifier, and whether PUBREC has come."""
+
+    __slots__ = ("packet_id", "number", "qos", "message", "retain", "is_received")
+
+    def __init__(
+        self,
+        packet_id: int,
+        number: int,
+        qos: int,
+        message: Message,
+        retain: bool,
+        is_received: bool,
+    ) -> None:
+        self.packet_id: Final = packet_id
+        self.number: Final = number
+        self.qos: Final = qos
+        self.message: Final = message
+        self.retain: Final = retain
+        self.is_received: Final = is_received
+
+
+@final
+class SessionRecord:
+    """A stored session as a claim finds it.
+
+    `in_flight` stands in the order of sending; `queued` has number and size of what waits.
+    """
+
+    def __init__(
+        self,
+        session: int,
+        client_id: str,
+        subscriptions: dict[bytes, int],
+        in_flight: list[InFlight],
+        held: set[int],
+        queued: list[tuple[int, int]],
+    ) -> None:
+        self.session: Final = session
+        self.client_id: Final = client_id
+        self.subscriptions: Final = subscriptions
+        self.in_flight: Final = in_flight
+        self.held: Final = held
+        self.queued: Final = queued
+
+
+@final
+class Claimed(Completion):
+    """The claim stands; `record` is the stored session, None where there is none."""
+
+    def __init__(self, request_id: int, record: SessionRecord | None) -> None:
+        super().__init__(request_id)
+        self.record: Final = record
+
+
+@final
+class Queued:
+    """One entry of a session's queue."""
+
+    __slots__ = ("number", "qos", "message")
+
+    def __init__(self, number: int, qos: int, message: Message) -> None:
+        self.number: Final = number
+        self.qos: Final = qos
+        self.message: Final = message
+
+
+@final
+class QueuePage(Completion):
+    """Messages in the order of their numbers; none where the queue has no more."""
+
+    def __init__(self, request_id: int, entries: list[Queued]) -> None:
+        super().__init__(request_id)
+        self.entries: Final = entries
+
+
+@final
+class RetainedPage(Completion):
+    """Retained messages; `position` is None behind the last."""
+
+    def __init__(self, request_id: int, messages: list[Message], position: object | None) -> None:
+        super().__init__(request_id)
+        self.messages: Final = messages
+        self.position: Final = position
+
+
+class Engine(Protocol):
+    """A storage engine."""
+
+    def submit(self, request: Request) -> None:
+        """Take a request; nothing it leads to happens within this call."""
+        ...
+
+    def take_completions(self) -> list[Completion]:
+        """What has been decided since the last call."""
+        ...

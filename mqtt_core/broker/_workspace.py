@@ -1,0 +1,220 @@
+"""What all parts of the broker work on: its tables, its turn, and what goes out to the adapter."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+from librt.strings import BytesWriter
+
+from mqtt_core._output import WriterPool
+from mqtt_core._topics import TopicCache
+from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Policy
+from mqtt_core.broker._deadlines import Deadlines
+from mqtt_core.broker._facts import FACT_INFO, Fact
+from mqtt_core.broker._limits import Limits
+from mqtt_core.broker._retained import RetainedMessages
+from mqtt_core.broker._router import Router
+from mqtt_core.broker._stats import Stats
+from mqtt_core.broker._store import Operation, Request, Write
+from mqtt_core.broker._work import Work
+
+if TYPE_CHECKING:
+    from mqtt_core.broker._channel import Channel
+    from mqtt_core.broker._pending import Pending
+
+_SYS_TOPICS: Final = 1_000
+_SYS_BYTES: Final = 1_048_576
+
+
+@final
+class Workspace:
+    """Shared by the broker's parts, each of which changes only what it is about."""
+
+    __slots__ = (
+        "limits",
+        "policy",
+        "entropy",
+        "now",
+        "wall_offset",
+        "stats",
+        "topics",
+        "router",
+        "deadlines",
+        "writers",
+        "sys_retained",
+        "facts",
+        "requests",
+        "pending",
+        "asking",
+        "work",
+        "dirty",
+        "dirty_bulk",
+        "doomed",
+        "store_waiters",
+        "is_bulk",
+        "allowance",
+        "unflushed",
+        "must_flush",
+        "uncommitted_bytes",
+        "retained_changes",
+        "retained_readers",
+        "retained_mark",
+        "_last_id",
+        "_last_number",
+    )
+
+    def __init__(
+        self,
+        limits: Limits,
+        policy: Policy,
+        entropy: Callable[[int], bytes],
+        now: float,
+        wall: float,
+    ) -> None:
+        self.limits: Final = limits
+        self.policy: Final = policy
+        self.entropy: Final = entropy
+        self.now = now
+        self.wall_offset: Final = wall - now
+        self.stats: Final = Stats()
+        self.topics: Final = TopicCache(limits.topic_cache_bytes)
+        self.router: Final = Router(self.topics)
+        self.deadlines: Final = Deadlines()
+        self.writers: Final = WriterPool()
+        self.sys_retained: Final = RetainedMessages(_SYS_TOPICS, _SYS_BYTES)
+        self.facts: list[Fact] = []
+        self.requests: list[Request | AuthRequest | AuthorizeRequest] = []
+        self.pending: Final[dict[int, Pending]] = {}
+        self.asking: Final[dict[int, Channel]] = {}  # channels that wait for a decision
+        self.work: Final[deque[Work]] = deque()
+        self.dirty: list[Channel] = []
+        self.dirty_bulk: Final[deque[Channel]] = deque()
+        self.doomed: list[tuple[Channel, int]] = []  # to be closed when the call is done
+        self.store_waiters: list[Channel] = []  # not read until the store has caught up
+        self.is_bulk = False  # channels become dirty by a wide fan-out
+        self.allowance = 0  # deliveries left to the one whose turn it is
+        self.unflushed = 0  # bytes in channels that are dirty
+        self.must_flush = False
+        self.uncommitted_bytes = 0
+        self.retained_changes: Final[dict[bytes, int]] = {}
+        self.retained_readers = 0  # pages of retained messages under way
+        self.retained_mark = 0
+        self._last_id = 0
+        self._last_number = 0
+
+    def next_id(self) -> int:
+        """A fresh number for a channel, session, token or request."""
+        self._last_id += 1
+        return self._last_id
+
+    def next_number(self) -> int:
+        """A fresh number for a message; numbers grow in the order of arrival."""
+        self._last_number += 1
+        return self._last_number
+
+    def see_number(self, number: int) -> None:
+        """Numbers up to this one are in use in the store."""
+        if number > self._last_number:
+            self._last_number = number
+
+    @property
+    def wall(self) -> float:
+        """Unix seconds."""
+        return self.now + self.wall_offset
+
+    # Output
+
+    def open_output(self, channel: Channel) -> BytesWriter:
+        """The channel's writer; the channel is flushed at the next opportunity."""
+        self.mark_dirty(channel)
+        return channel.output.open()
+
+    def write(self, channel: Channel, data: bytes) -> None:
+        """Send bytes on a channel."""
+        writer = channel.output.writer
+        if writer is None:
+            writer = self.open_output(channel)
+        writer.write(data)
+
+    def mark_dirty(self, channel: Channel) -> None:
+        """The adapter is to look at the channel."""
+        if not channel.is_dirty:
+            channel.is_dirty = True
+            if self.is_bulk:
+                self.dirty_bulk.append(channel)
+            else:
+                self.dirty.append(channel)
+
+    def queue_work(self, work: Work) -> None:
+        """Give a turn to work that is unfinished."""
+        if not work.is_queued:
+            work.is_queued = True
+            self.work.append(work)
+
+    def note_retained_change(self, topic: bytes) -> None:
+        """A retained message has changed: pages under way may hold the one before."""
+        if self.retained_readers:
+            self.retained_mark += 1
+            self.retained_changes[topic] = self.retained_mark
+
+    # Requests and facts
+
+    def submit(self, request: Request, pending: Pending) -> None:
+        """Ask the engine; `pending` goes on when it has answered."""
+        self.pending[request.request_id] = pending
+        self.requests.append(request)
+
+    def ask(self, channel: Channel, request: AuthRequest | AuthorizeRequest) -> None:
+        """Ask for a decision outside; the channel waits."""
+        channel.token = request.token
+        self.asking[request.token] = channel
+        self.requests.append(request)
+
+    def record(self, operation: Operation) -> None:
+        """Tell the engine of a change that nothing waits for."""
+        if self.requests:
+            last = self.requests[-1]
+            if isinstance(last, Write) and not last.request_id:
+                last.operations.append(operation)
+                return
+        self.requests.append(Write(0, [operation]))
+
+    def tell(
+        self,
+        name: str,
+        channel: Channel | None = None,
+        *,
+        severity: int = FACT_INFO,
+        client_id: str = "",
+        cause: str = "",
+        statement: str = "",
+        offset: int = -1,
+        detail: str = "",
+        error: Exception | None = None,
+    ) -> None:
+        """Report a fact."""
+        key = 0
+        peer = ""
+        listener = ""
+        if channel is not None:
+            key = channel.key
+            peer = channel.peer
+            listener = channel.listener
+            client_id = client_id or channel.client_id
+        self.facts.append(
+            Fact(
+                name,
+                severity,
+                channel=key,
+                client_id=client_id,
+                peer=peer,
+                listener=listener,
+                cause=cause,
+                statement=statement,
+                offset=offset,
+                detail=detail,
+                error=error,
+            )
+        )
