@@ -29,14 +29,48 @@ _LARGEST: Final = 65_536
 
 
 @final
+class InFlightBytes:
+    """Bytes of the unacknowledged messages of many sessions together, and their limit."""
+
+    __slots__ = ("count", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        self.limit: Final = limit
+
+
+@final
 class Flow:
-    """Identifiers in use and the step that each has reached."""
+    """Identifiers in use and the step that each has reached.
 
-    __slots__ = ("window", "in_flight", "held", "_used", "_messages", "_marks", "_cursor", "_order")
+    At most `window` messages, and about `window_bytes`, are unacknowledged at a time.
+    """
 
-    def __init__(self, window: int = 65_535) -> None:
+    __slots__ = (
+        "window",
+        "window_bytes",
+        "in_flight",
+        "in_flight_bytes",
+        "held",
+        "_total",
+        "_used",
+        "_messages",
+        "_marks",
+        "_cursor",
+        "_order",
+    )
+
+    def __init__(
+        self,
+        window: int = 65_535,
+        window_bytes: int = 1 << 40,
+        total: InFlightBytes | None = None,
+    ) -> None:
         self.window = window
+        self.window_bytes: Final = window_bytes
         self.in_flight = 0  # PUBLISH packets begun and not finished
+        self.in_flight_bytes = 0  # of the messages that may have to be sent again
+        self._total: Final = total
         self.held: set[int] | None = None  # received at QoS 2 and not released
         self._used = 0
         self._messages: list[Message | None] = []
@@ -49,7 +83,22 @@ class Flow:
     @property
     def has_room(self) -> bool:
         """Whether one more QoS 1 or 2 PUBLISH may be begun."""
-        return self.in_flight < self.window
+        return self.room(0) > 0
+
+    def room(self, reserved: int) -> int:
+        """How many more may be begun while `reserved` places are kept for others."""
+        total = self._total
+        if self.in_flight_bytes >= self.window_bytes:
+            return 0
+        if total is not None and total.count >= total.limit and self.in_flight:
+            return 0  # one at a time goes on even when others have used up the total
+        return self.window - self.in_flight - reserved
+
+    def _count(self, size_bytes: int) -> None:
+        self.in_flight_bytes += size_bytes
+        total = self._total
+        if total is not None:
+            total.count += size_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -78,6 +127,8 @@ class Flow:
         marks[at] = (self._order << 3) | step
         self._messages[at] = message
         self._used += 1
+        if message is not None:
+            self._count(message.size_bytes)
         if step != AWAITING_SUBACK and step != AWAITING_UNSUBACK:
             self.in_flight += 1
         return at
@@ -101,6 +152,8 @@ class Flow:
         self._messages[packet_id] = message
         self._used += 1
         self.in_flight += 1
+        if message is not None:
+            self._count(message.size_bytes)
 
     def step(self, packet_id: int) -> int:
         """The step that an identifier has reached; `FREE` for one that is not in use."""
@@ -118,7 +171,9 @@ class Flow:
         [v3 MQTT-4.6.0-4]
         """
         if step == AWAITING_PUBCOMP or step == STORING_PUBREL:
-            if self._messages[packet_id] is not None:
+            message = self._messages[packet_id]
+            if message is not None:
+                self._count(-message.size_bytes)
                 self._order += 1
                 self._messages[packet_id] = None
                 self._marks[packet_id] = (self._order << 3) | step
@@ -128,8 +183,11 @@ class Flow:
     def finish(self, packet_id: int) -> None:
         """End a handshake; its identifier is free again.  [v3 MQTT-2.3.1-3]"""
         step = self._marks[packet_id] & _STEP
+        message = self._messages[packet_id]
+        if message is not None:
+            self._count(-message.size_bytes)
+            self._messages[packet_id] = None
         self._marks[packet_id] = FREE
-        self._messages[packet_id] = None
         self._used -= 1
         if step != AWAITING_SUBACK and step != AWAITING_UNSUBACK:
             self.in_flight -= 1
@@ -176,4 +234,5 @@ class Flow:
         self._cursor = 0
         self._used = 0
         self.in_flight = 0
+        self._count(-self.in_flight_bytes)
         return [message for message in messages if message is not None]

@@ -53,6 +53,7 @@ class Message:
         "qos",
         "retain",
         "properties",
+        "size_bytes",
         "_payload",
         "_at",
         "_packet",
@@ -80,6 +81,10 @@ class Message:
         self._at: Final = payload_at
         self._head = head
         self._head2: bytes | None = None
+        # Topic and payload, with what the message takes beside them.
+        body = packet if payload is None else payload
+        size = len(topic.utf8) + MESSAGE_OVERHEAD_BYTES
+        self.size_bytes: Final = size if body is None else size + len(body)
 
     @property
     def payload(self) -> bytes:
@@ -91,14 +96,6 @@ class Message:
             payload = packet[self._at :]
             self._payload = payload
         return payload
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of topic and payload, with what the message takes beside them."""
-        packet = self._packet
-        if self._payload is None and packet is not None:
-            return len(packet) + MESSAGE_OVERHEAD_BYTES
-        return len(self.topic.utf8) + len(self.payload) + MESSAGE_OVERHEAD_BYTES
 
     def packet(self) -> bytes:
         """The whole PUBLISH at QoS 0, without RETAIN."""

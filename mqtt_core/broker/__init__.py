@@ -1,5 +1,14 @@
 """A broker without I/O: sessions, routing, delivery, retained messages and wills."""
 
+from mqtt_core._codes import (
+    BAD_USER_NAME_OR_PASSWORD,
+    NOT_AUTHORIZED,
+    SERVER_BUSY,
+    SERVER_UNAVAILABLE,
+    SUCCESS,
+)
+from mqtt_core._message import MESSAGE_OVERHEAD_BYTES
+from mqtt_core._topics import TOPIC_OVERHEAD_BYTES
 from mqtt_core.broker._auth import (
     ACCEPTED,
     ACCEPTED_UNRESTRICTED,
@@ -65,6 +74,7 @@ __all__ = [
     "ACCEPTED_UNRESTRICTED",
     "ALLOW",
     "ASK",
+    "BAD_USER_NAME_OR_PASSWORD",
     "CLOSE_AFTER_FLUSH",
     "CLOSE_NO",
     "CLOSE_NOW",
@@ -78,9 +88,15 @@ __all__ = [
     "GRACEFUL",
     "IMMEDIATE",
     "LIMITS",
+    "MESSAGE_OVERHEAD_BYTES",
+    "NOT_AUTHORIZED",
     "PUBLISH_ACTION",
     "RUNNING",
+    "SERVER_BUSY",
+    "SERVER_UNAVAILABLE",
     "SUBSCRIBE_ACTION",
+    "SUCCESS",
+    "TOPIC_OVERHEAD_BYTES",
     "TRANSPORT_ERROR",
     "WILL_ACTION",
     "AllowAll",

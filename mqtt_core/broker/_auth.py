@@ -11,7 +11,7 @@ from hmac import compare_digest
 from typing import Final, Protocol, final
 
 from mqtt_core._codes import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED, SUCCESS
-from mqtt_core._topics import filter_matches
+from mqtt_core._topics import filter_matches, has_wildcard
 
 PUBLISH_ACTION: Final = 1
 SUBSCRIBE_ACTION: Final = 2
@@ -138,7 +138,9 @@ class Rule:
     """One line of a rule list: for whom, to do what, where, and whether it is allowed.
 
     `username` None stands for everybody. `actions` holds the actions that the rule is about.
-    In `topic_filter` the levels `%c` and `%u` stand for the client identifier and user name.
+    In `topic_filter` the levels `%c` and `%u` stand for the client identifier and user name;
+    for a client whose name has one of `+`, `#` and `/` such a rule says nothing, so that nobody
+    can choose a name that is a wildcard.
     """
 
     __slots__ = ("username", "actions", "levels", "is_allowed")
@@ -157,21 +159,27 @@ class Rule:
         self.is_allowed: Final = is_allowed
 
     def covers(self, client_id: str, username: str | None, action: int, topic: str) -> bool:
-        """Whether the rule speaks about this. A filter is covered when all it matches is."""
+        """Whether the rule speaks about this.
+
+        A filter is allowed only where all that it matches is, and denied where anything is.
+        """
         if action not in self.actions or (self.username is not None and self.username != username):
             return False
         levels: list[bytes] = []
         for level in self.levels:
-            if level == b"%c":
-                level = client_id.encode()
-            elif level == b"%u":
-                if username is None:
+            if level == b"%c" or level == b"%u":
+                name = client_id if level == b"%c" else username
+                if name is None:
                     return False
-                level = username.encode()
+                level = name.encode()
+                if has_wildcard(level) or b"/" in level:
+                    return False
             levels.append(level)
         asked = topic.encode().split(b"/")
         if action == SUBSCRIBE_ACTION:
-            return _covers_filter(levels, asked)
+            if self.is_allowed:
+                return _covers_filter(levels, asked)
+            return _overlaps(levels, asked)
         return filter_matches(levels, asked)
 
 
@@ -187,6 +195,26 @@ def _covers_filter(levels: list[bytes], asked: list[bytes]) -> bool:
         if level != b"+" and level != asked[index]:
             return False
     return len(levels) == len(asked)
+
+
+def _overlaps(levels: list[bytes], asked: list[bytes]) -> bool:
+    """Whether some topic is matched by both filters."""
+    if levels[0] in (b"#", b"+") and asked[0].startswith(b"$"):
+        return False
+    if asked[0] in (b"#", b"+") and levels[0].startswith(b"$"):
+        return False
+    for index in range(min(len(levels), len(asked))):
+        one = levels[index]
+        other = asked[index]
+        if one == b"#" or other == b"#":
+            return True
+        if one != other and one != b"+" and other != b"+":
+            return False
+    if len(levels) == len(asked):
+        return True
+    longer = levels if len(levels) > len(asked) else asked
+    shorter = min(len(levels), len(asked))
+    return longer[shorter] == b"#"  # 'a/#' matches 'a' (4.7.1.2)
 
 
 @final

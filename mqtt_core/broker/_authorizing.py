@@ -9,6 +9,8 @@ from mqtt_core.broker._channel import WAIT_VERDICT, Channel
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._workspace import Workspace
 
+_REMEMBERED_TOPIC_BYTES: Final = 512
+
 
 @final
 class Authorizer:
@@ -63,7 +65,7 @@ class Authorizer:
         channel.asked = None
 
     def _remember(self, session: Session, key: tuple[int, bytes], is_allowed: bool) -> None:
-        if not self._limit:
+        if not self._limit or len(key[1]) > _REMEMBERED_TOPIC_BYTES:
             return
         known = session.verdicts
         if known is None:

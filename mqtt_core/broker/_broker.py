@@ -18,7 +18,7 @@ from mqtt_core._state import SERVER
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Decision, Policy
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._bursts import Bursts
-from mqtt_core.broker._causes import ANSWERS_UNREAD, FAULT, PROTOCOL_VIOLATION
+from mqtt_core.broker._causes import ANSWERS_UNREAD, FAULT, PROTOCOL_VIOLATION, QUOTA
 from mqtt_core.broker._channel import CLOSE_NO, WAIT_NO, Channel
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._deadlines import Timed
@@ -40,7 +40,6 @@ IMMEDIATE: Final = 2
 
 _SYS_DEADLINE: Final = 1
 _DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
-_UNREAD_ANSWERS_BYTES: Final = 1_048_576
 _SHUT_DOWN_S: Final = 5.0
 
 
@@ -162,8 +161,19 @@ class Broker:
         elif channel.wants_read:
             channel.wants_read = False
             ws.mark_dirty(channel)
+        size = channel.connection.buffer.size_bytes
+        if size or channel.buffered:
+            self._count_input(channel, size)
         if ws.doomed:
             self._close_doomed()
+
+    def _count_input(self, channel: Channel, size: int) -> None:
+        """Keep what has arrived in part within its total."""
+        ws = self._ws
+        ws.input_bytes += size - channel.buffered
+        channel.buffered = size
+        if ws.input_bytes > ws.limits.total_input_bytes and channel.close == CLOSE_NO:
+            ws.doomed.append((channel, QUOTA))
 
     def run_input(self, channel: Channel) -> bool:
         """Handle packets until there are no more, the channel has to wait, or its turn is
@@ -197,7 +207,10 @@ class Broker:
         except Exception as error:
             self._fault(channel, error)
         self._update_reading(channel)
-        if not channel.is_writable and channel.output.size_bytes > _UNREAD_ANSWERS_BYTES:
+        if (
+            not channel.is_writable
+            and channel.output.size_bytes > ws.limits.max_unread_answers_bytes
+        ):
             ws.doomed.append((channel, ANSWERS_UNREAD))
         return True
 
@@ -256,9 +269,14 @@ class Broker:
         session = channel.session
         if session is None or channel.close != CLOSE_NO:
             return
-        channel.accepts = channel.is_writable and not channel.output.size_bytes
-        if channel.accepts and session.has_waiting:
-            self._ws.mark_dirty(channel)
+        if not channel.output.size_bytes:
+            channel.is_full = False
+        if not channel.has_room:
+            return
+        if session.has_waiting:
+            self._ws.mark_dirty(channel)  # what waits goes first
+        queue = session.queue
+        channel.accepts = queue is None or not queue.has_qos_0
 
     def on_channel_deadline(self, channel: Channel, kind: int, now: float) -> None:
         """`Channel.on_deadline`."""
@@ -402,7 +420,7 @@ class Broker:
         for channel in taken:
             channel.is_dirty = False
             session = channel.session
-            if session is not None and channel.accepts and session.has_waiting:
+            if session is not None and channel.has_room and session.has_waiting:
                 channel.is_dirty = True  # what is sent here is taken right now
                 self._pump(channel)
                 channel.is_dirty = False

@@ -58,7 +58,7 @@ class Bursts:
     def pump(self, session: Session, channel: Channel) -> None:
         """Go on with the first burst, if there is room."""
         bursts = session.bursts
-        if bursts is None or not channel.accepts:
+        if bursts is None or not channel.has_room:
             return
         burst = bursts[0]
         if burst.is_reading:
@@ -68,7 +68,7 @@ class Bursts:
             flow = session.flow
             free = self._ws.limits.max_inflight_messages
             if flow is not None:
-                free = flow.window - flow.in_flight - session.reserved
+                free = flow.room(session.reserved)
             room = min(room, free)
             if room <= 0:
                 return

@@ -63,6 +63,7 @@ class Channel(Work):
         "close",
         "wants_read",
         "accepts",
+        "is_full",
         "is_writable",
         "is_dirty",
         "is_open",
@@ -76,6 +77,7 @@ class Channel(Work):
         "fan_out",
         "acks",
         "uncommitted",
+        "buffered",
         "deadline",
         "send_deadline",
         "blocked_at",
@@ -106,7 +108,8 @@ class Channel(Work):
         self.cause = OPEN
         self.close = CLOSE_NO
         self.wants_read = True
-        self.accepts = False  # messages go straight to the output, not to the queue
+        self.accepts = False  # messages go straight to the output: nothing waits before them
+        self.is_full = False  # the output has reached its budget
         self.is_writable = True
         self.is_dirty = False
         self.is_open = True  # in the broker's table
@@ -120,6 +123,7 @@ class Channel(Work):
         self.fan_out: FanOut | None = None
         self.acks: deque[GatedAck] | None = None
         self.uncommitted = 0
+        self.buffered = 0  # bytes of input counted in the total
         self.deadline: Deadline | None = None
         self.send_deadline: Deadline | None = None
         self.blocked_at = 0.0
@@ -133,6 +137,11 @@ class Channel(Work):
             return session.client_id
         attempt = self.attempt
         return "" if attempt is None else attempt.client_id
+
+    @property
+    def has_room(self) -> bool:
+        """Whether messages that wait may be written to the output."""
+        return self.is_writable and not self.is_full and self.close == CLOSE_NO
 
     def receive_data(self, chunk: bytes, now: float) -> None:
         """Bytes from the client. Never raises."""

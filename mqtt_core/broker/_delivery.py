@@ -67,12 +67,11 @@ class Resting:
 class Delivery:
     """Delivers messages to sessions."""
 
-    __slots__ = ("resting", "_ws", "_budget", "_window")
+    __slots__ = ("resting", "_ws", "_budget")
 
     def __init__(self, workspace: Workspace) -> None:
         self._ws: Final = workspace
         self._budget: Final = workspace.limits.output_budget_bytes
-        self._window: Final = workspace.limits.max_inflight_messages
         self.resting: Resting | None = None  # of the message that is being delivered
 
     # Many receivers
@@ -151,6 +150,7 @@ class Delivery:
     def _fill(self, channel: Channel) -> None:
         """The output has reached its budget: flush it before the session's queue is used."""
         channel.accepts = False
+        channel.is_full = True
         self._ws.must_flush = True
 
     # One receiver
@@ -165,11 +165,11 @@ class Delivery:
             return  # the session has ended with its connection
         flow = session.flow
         if flow is None:
-            flow = Flow(self._window)
+            flow = self._ws.new_flow()
             session.flow = flow
         if (
             channel.accepts
-            and flow.in_flight + session.reserved < flow.window
+            and flow.room(session.reserved) > 0
             and (session.queue is None or not session.queue.has_waiting)
         ):
             step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
@@ -215,14 +215,14 @@ class Delivery:
         channel = session.channel
         flow = session.flow
         if flow is None:
-            flow = Flow(self._window)
+            flow = self._ws.new_flow()
             session.flow = flow
         queue = session.queue
         resting = self._rest(message)
         if (
             channel is not None
             and channel.accepts
-            and flow.in_flight + session.reserved < flow.window
+            and flow.room(session.reserved) > 0
             and (queue is None or not queue.has_waiting)
         ):
             packet_id = self._begin(session, flow, message, qos, resting.number)
@@ -297,7 +297,8 @@ class Delivery:
         return (
             queue.count < limits.max_queued_messages
             and queue.size_bytes + size <= limits.max_queued_bytes
-            and self._ws.stats.queued_bytes + size <= limits.total_queued_bytes
+            and self._ws.stats.queued_bytes + self._ws.in_flight.count + size
+            <= limits.total_queued_bytes
         )
 
     def would_refuse(self, session: Session, message: Message) -> bool:
@@ -361,8 +362,8 @@ class Delivery:
         if queue is None:
             return
         flow = session.flow
-        while channel.accepts and queue.count:
-            has_room = flow is None or flow.in_flight + session.reserved < flow.window
+        while channel.has_room and queue.count:
+            has_room = flow is None or flow.room(session.reserved) > 0
             if queue.has_loaded and has_room and not queue.next_is_qos_0():
                 entry = queue.pop_loaded()
                 self._count_queued(-1, -entry.message.size_bytes)
@@ -374,6 +375,7 @@ class Delivery:
                 self._send_qos_0(channel, entry.message.packet())
             else:
                 break
+        channel.accepts = channel.has_room and not queue.has_qos_0
         if session.dropping and not queue.count:
             self._note_recovery(session)
 
@@ -382,7 +384,7 @@ class Delivery:
     ) -> None:
         flow = session.flow
         if flow is None:
-            flow = Flow(self._window)
+            flow = self._ws.new_flow()
             session.flow = flow
         if not session.key:
             step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
@@ -420,7 +422,7 @@ class Delivery:
             return
         flow = session.flow
         if flow is None:
-            flow = Flow(self._window)
+            flow = self._ws.new_flow()
             session.flow = flow
         if not session.key:
             packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC)

@@ -278,6 +278,8 @@ class Endings:
             channel.send_deadline = None
         channel.output.clear()
         channel.connection.buffer.clear()
+        ws.input_bytes -= channel.buffered
+        channel.buffered = 0
         channel.acks = None
         channel.verdicts = None
         channel.held_packet = None

@@ -176,6 +176,8 @@ class Incoming:
         PUBCOMP was lost (4.3.3)."""
         flow = session.flow
         was_held = flow is not None and flow.release(packet_id)
+        if was_held:
+            self._ws.held_identifiers -= 1
         if was_held and session.key:
             operation = ReleaseIdentifier(session.key, packet_id)
             self._ack_when_stored(channel, b"\x70\x02" + packet_id.to_bytes(2, "big"), [operation])
@@ -255,9 +257,11 @@ class Incoming:
             return False
         if topic_filter in session.subscriptions:
             return True
+        router = self._ws.router
         return (
             len(session.subscriptions) < limits.max_subscriptions_per_session
-            and self._ws.router.count < limits.max_subscriptions
+            and router.count < limits.max_subscriptions
+            and router.filter_bytes + len(topic_filter) <= limits.total_subscription_bytes
         )
 
     def _take_unsubscribe(self, channel: Channel, session: Session, packet: Unsubscribe) -> None:

@@ -107,6 +107,24 @@ LIMITS: Final[tuple[Limit, ...]] = (
     ),
     Limit(
         "server",
+        "total_input_bytes",
+        256 * _MIB,
+        "Bytes of packets that have arrived in part, of all connections together; the connection "
+        "that goes over is closed.",
+        minimum=1_024,
+        maximum=1 << 44,
+    ),
+    Limit(
+        "server",
+        "max_unread_answers_bytes",
+        _MIB,
+        "Acknowledgements waiting for a client that does not read them; more closes the "
+        "connection.",
+        minimum=1_024,
+        maximum=1 << 30,
+    ),
+    Limit(
+        "server",
         "output_budget_bytes",
         65_536,
         "Bytes prepared for one connection before they are handed to its socket. What a socket "
@@ -229,6 +247,24 @@ LIMITS: Final[tuple[Limit, ...]] = (
     ),
     Limit(
         "session",
+        "total_held_identifiers",
+        4_000_000,
+        "QoS 2 messages of all clients between PUBREC and PUBREL; one more closes the connection "
+        "it came on.",
+        minimum=1,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "session",
+        "max_inflight_bytes",
+        8 * _MIB,
+        "Bytes of the QoS 1 and 2 messages sent to one client and not acknowledged yet; at the "
+        "limit further ones wait in its queue.",
+        minimum=1_024,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "session",
         "max_queued_messages",
         10_000,
         "Messages waiting for one session.",
@@ -247,8 +283,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "total_queued_bytes",
         512 * _MIB,
-        "Bytes of the messages waiting for all sessions together, each counted for every session "
-        "it waits for.",
+        "Bytes of the messages waiting for all sessions together or in flight to them, each "
+        "counted for every session.",
         minimum=0,
         maximum=1 << 44,
     ),
@@ -292,6 +328,15 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "Subscriptions of all sessions together; one more gets failure code 0x80.",
         minimum=1,
         maximum=1_000_000_000,
+    ),
+    Limit(
+        "router",
+        "total_subscription_bytes",
+        512 * _MIB,
+        "Bytes of the topic filters of all subscriptions together; a filter that goes over gets "
+        "failure code 0x80.",
+        minimum=1_024,
+        maximum=1 << 44,
     ),
     Limit(
         "router",
@@ -369,6 +414,8 @@ class Limits:
     max_half_connected: int
     connect_timeout_secs: float
     max_packet_size_bytes: int
+    total_input_bytes: int
+    max_unread_answers_bytes: int
     output_budget_bytes: int
     turn_deliveries: int
     turn_output_bytes: int
@@ -384,6 +431,8 @@ class Limits:
     max_subscriptions_per_session: int
     max_inflight_messages: int
     max_held_identifiers: int
+    total_held_identifiers: int
+    max_inflight_bytes: int
     max_queued_messages: int
     max_queued_bytes: int
     total_queued_bytes: int
@@ -392,6 +441,7 @@ class Limits:
     max_uncommitted_messages: int
     total_uncommitted_bytes: int
     max_subscriptions: int
+    total_subscription_bytes: int
     max_topic_levels: int
     wildcard_subscriptions: bool
     retained_message_limit: int

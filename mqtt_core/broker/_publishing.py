@@ -12,7 +12,6 @@ from typing import Final, final
 
 from mqtt_core._codes import RECEIVE_MAXIMUM_EXCEEDED, TOPIC_NAME_INVALID
 from mqtt_core._errors import RemoteProtocolError
-from mqtt_core._flow import Flow
 from mqtt_core._message import Message
 from mqtt_core._packets import Publish, Will
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
@@ -213,12 +212,15 @@ class Publishing:
         """
         flow = session.flow
         if flow is None:
-            flow = Flow(self._ws.limits.max_inflight_messages)
+            flow = self._ws.new_flow()
             session.flow = flow
         packet_id = packet.packet_id
         if flow.hold(packet_id):
             held = flow.held
-            if held is not None and len(held) > self._ws.limits.max_held_identifiers:
+            limits = self._ws.limits
+            self._ws.held_identifiers += 1
+            is_over = self._ws.held_identifiers > limits.total_held_identifiers
+            if is_over or (held is not None and len(held) > limits.max_held_identifiers):
                 raise RemoteProtocolError(
                     "too many QoS 2 messages without PUBREL", reason=RECEIVE_MAXIMUM_EXCEEDED
                 )
@@ -307,7 +309,9 @@ class Publishing:
         self._ws.doomed.append((channel, QUOTA))
         session = channel.session
         if session is not None and session.flow is not None:
-            session.flow.release(packet.packet_id)  # nobody has it: a repeat is a new message
+            # Nobody has it: a repeat is a new message.
+            if session.flow.release(packet.packet_id):
+                self._ws.held_identifiers -= 1
 
     # Wide fan-outs
 

@@ -34,8 +34,8 @@ class Queues:
         limits = self._ws.limits
         room = limits.max_inflight_messages
         if flow is not None:
-            room = flow.window - flow.in_flight - session.reserved
-        if room <= 0 or not channel.accepts:
+            room = flow.room(session.reserved)
+        if room <= 0 or not channel.has_room:
             return
         request_id = self._ws.next_id()
         queue.reading = request_id

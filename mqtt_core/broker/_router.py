@@ -176,10 +176,20 @@ class _Node:
 class Router:
     """All subscriptions of a broker."""
 
-    __slots__ = ("count", "_exact", "_root", "_topics", "_version", "_changes", "_filters")
+    __slots__ = (
+        "count",
+        "filter_bytes",
+        "_exact",
+        "_root",
+        "_topics",
+        "_version",
+        "_changes",
+        "_filters",
+    )
 
     def __init__(self, topics: TopicCache) -> None:
         self.count = 0
+        self.filter_bytes = 0  # of all subscriptions together
         self._topics: Final = topics
         self._exact: Final[dict[bytes, Subscribers]] = {}
         self._root: Final = _Node()
@@ -212,6 +222,7 @@ class Router:
         subscribers.add(subscriber)
         session.subscriptions[subscribers.topic_filter] = subscriber
         self.count += 1
+        self.filter_bytes += len(topic_filter)
         return True
 
     def unsubscribe(self, session: Session, topic_filter: bytes) -> bool:
@@ -222,6 +233,7 @@ class Router:
         subscribers = subscriber.subscribers
         subscribers.remove(subscriber)
         self.count -= 1
+        self.filter_bytes -= len(topic_filter)
         if not subscribers.count:
             self._forget(topic_filter)
         return True

@@ -8,7 +8,6 @@ from mqtt_core._flow import (
     AWAITING_PUBACK,
     AWAITING_PUBCOMP,
     AWAITING_PUBREC,
-    Flow,
 )
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._deadlines import Timed
@@ -79,7 +78,7 @@ class Sessions:
         session = self.make(record.client_id, record.session)
         for topic_filter, qos in record.subscriptions.items():
             ws.router.subscribe(session, topic_filter, qos)
-        flow = Flow(ws.limits.max_inflight_messages)
+        flow = ws.new_flow()
         session.flow = flow
         numbers: dict[int, int] = {}
         for sent in record.in_flight:
@@ -96,6 +95,7 @@ class Sessions:
                 session.retained_ids.add(sent.packet_id)
         session.numbers = numbers
         flow.held = set(record.held) if record.held else None
+        ws.held_identifiers += len(record.held)
         if record.queued:
             queue = Queue()
             for number, size in record.queued:
@@ -166,8 +166,12 @@ class Sessions:
         for topic_filter in list(session.subscriptions):
             ws.router.unsubscribe(session, topic_filter)
         flow = session.flow
-        lost = self._delivery.drop_all(session) + (0 if flow is None else flow.in_flight)
-        ws.stats.dropped_session_ended += lost
+        ws.stats.dropped_session_ended += self._delivery.drop_all(session)
+        if flow is not None:
+            ws.stats.dropped_session_ended += flow.in_flight
+            if flow.held is not None:
+                ws.held_identifiers -= len(flow.held)
+            flow.reset()
         deadline = session.deadline
         if deadline is not None:
             ws.deadlines.cancel(deadline)

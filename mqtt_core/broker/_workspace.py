@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from librt.strings import BytesWriter
 
+from mqtt_core._flow import Flow, InFlightBytes
 from mqtt_core._output import WriterPool
 from mqtt_core._topics import TopicCache
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Policy
@@ -58,6 +59,9 @@ class Workspace:
         "unflushed",
         "must_flush",
         "uncommitted_bytes",
+        "input_bytes",
+        "in_flight",
+        "held_identifiers",
         "retained_changes",
         "retained_readers",
         "retained_mark",
@@ -98,6 +102,9 @@ class Workspace:
         self.unflushed = 0  # bytes in channels that are dirty
         self.must_flush = False
         self.uncommitted_bytes = 0
+        self.input_bytes = 0  # of packets that have arrived in part
+        self.in_flight: Final = InFlightBytes(limits.total_queued_bytes)
+        self.held_identifiers = 0  # QoS 2 messages without PUBREL
         self.retained_changes: Final[dict[bytes, int]] = {}
         self.retained_readers = 0  # pages of retained messages under way
         self.retained_mark = 0
@@ -118,6 +125,11 @@ class Workspace:
         """Numbers up to this one are in use in the store."""
         if number > self._last_number:
             self._last_number = number
+
+    def new_flow(self) -> Flow:
+        """Delivery state for a session."""
+        limits = self.limits
+        return Flow(limits.max_inflight_messages, limits.max_inflight_bytes, self.in_flight)
 
     @property
     def wall(self) -> float:
