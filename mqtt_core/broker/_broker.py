@@ -200,10 +200,11 @@ class Broker:
                 if ws.allowance < 0 and connection.buffer.has_unread:
                     self._update_reading(channel)
                     return channel.wait != WAIT_NO
-        except ConnectionRefused as error:
-            self._connecting.refuse(channel, error.reason, error.message)
-        except RemoteProtocolError as error:
-            self._violated(channel, error)
+        # One name for each: compiled, a name has one type.
+        except ConnectionRefused as refusal:
+            self._connecting.refuse(channel, refusal.reason, refusal.message)
+        except RemoteProtocolError as violation:
+            self._violated(channel, violation)
         except Exception as error:
             self._fault(channel, error)
         self._update_reading(channel)

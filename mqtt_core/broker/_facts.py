@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 FACT_DEBUG: Final = 10
 FACT_INFO: Final = 20
@@ -19,7 +19,7 @@ class Fact:
     and where in the client's stream (-1 for nowhere), `error` the exception of a fault.
     """
 
-    __slots__ = (
+    FIELDS: ClassVar[tuple[str, ...]] = (
         "name",
         "severity",
         "channel",
@@ -61,5 +61,5 @@ class Fact:
         self.error: Final = error
 
     def __repr__(self) -> str:
-        shown = [f"{name}={getattr(self, name)!r}" for name in self.__slots__[2:]]
-        return f"Fact({self.name!r}, {self.severity}, {', '.join(shown)})"
+        shown = [f"{name}={getattr(self, name)!r}" for name in self.FIELDS]
+        return f"Fact({', '.join(shown)})"
