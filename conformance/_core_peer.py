@@ -252,7 +252,7 @@ class CorePeer:
                 for channel in broker.take_dirty(64):
                     is_busy |= self._collect(channel)
             self.facts += broker.take_facts()
-            if not is_busy:
+            if not is_busy and not broker.has_requests:
                 return
         raise RuntimeError("the core goes on and on: its deadline is never later than now")
 

@@ -44,16 +44,22 @@ class Recording:
     """Everything that passed, in the order in which the proxy saw it."""
 
     occurrences: list[Occurrence] = field(default_factory=list)
+    _ended: set[int] = field(default_factory=set)
     _framers: dict[tuple[int, str], Framer] = field(default_factory=dict)
 
     def add_bytes(self, at_s: float, connection: int, what: str, data: bytes) -> None:
         """Bytes of one direction: `SENT` by the program, or `CAME` from the broker."""
+        if connection in self._ended:
+            return  # on its way when the other side had ended it already
         framer = self._framers.setdefault((connection, what), Framer())
         for packet in framer.feed(data):
             self.occurrences.append(Occurrence(at_s, connection, what, packet))
 
     def add_end(self, at_s: float, connection: int, what: str) -> None:
-        """The program has `CUT` the connection, or the broker has `CLOSED` it."""
+        """The program has `CUT` the connection, or the broker has `CLOSED` it: the first counts."""
+        if connection in self._ended:
+            return
+        self._ended.add(connection)
         for direction in (SENT, CAME):
             framer = self._framers.pop((connection, direction), None)
             if framer and framer.rest:
@@ -104,7 +110,7 @@ class _Writer:
             if self.came and self.came[0][0] != name:
                 self.flush()
             self.came.append((name, one.packet, self.arrived(seen, one.packet)))
-        else:
+        elif seen.name:  # else it said nothing: a probe, or a try that was given up
             self.flush()
             seen.is_open = False
             self.lines.append(f"{self.name(seen)} {'! cut' if one.what == CUT else '= closed'}")
@@ -112,14 +118,13 @@ class _Writer:
     def flush(self) -> None:
         """Write what came; answers and deliveries mixed are in any order."""
         came, self.came = self.came, []
-        is_mixed = len({packet[0] >> 4 == 3 for _, packet, _ in came}) == 2
-        starts_with_connack = bool(came) and came[0][1][0] >> 4 == 2
-        if starts_with_connack:
+        if came and came[0][1][0] >> 4 == 2:  # CONNACK is always first
             self.lines.append(f"{came[0][0]} < {came[0][2]}")
             came = came[1:]
-            is_mixed = len({packet[0] >> 4 == 3 for _, packet, _ in came}) == 2
+        # The QoS counts too: messages of different QoS have no order between them.
+        kinds = {packet[0] & 0xF6 if packet[0] >> 4 == 3 else 0 for _, packet, _ in came}
         lines = [f"{name} < {text}" for name, _, text in came]
-        if is_mixed:
+        if len(kinds) > 1:
             lines = ["any order", *(f"  {line}" for line in lines), "end"]
         self.lines += lines
 

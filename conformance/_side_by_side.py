@@ -10,11 +10,18 @@ PLAYERS = 16
 
 
 def play_side_by_side(
-    scenarios: Sequence[Scenario], play_one: Callable[[Scenario], Result], players: int = PLAYERS
+    scenarios: Sequence[Scenario],
+    play_one: Callable[[Scenario], Result],
+    *,
+    players: int = PLAYERS,
+    are_apart: bool = False,
 ) -> Iterator[Result]:
-    """Results in the order of `scenarios`. Those that need to be alone come last, one by one."""
-    together = [scenario for scenario in scenarios if "alone" not in scenario.needs]
-    alone = [scenario for scenario in scenarios if "alone" in scenario.needs]
+    """Results, those of scenarios that need to be alone last: they are played one by one.
+
+    `are_apart`: each has a broker of its own, so none needs to be alone.
+    """
+    together = [one for one in scenarios if are_apart or "alone" not in one.needs]
+    alone = [one for one in scenarios if not are_apart and "alone" in one.needs]
     timed_first = sorted(together, key=lambda scenario: not scenario.is_timed)
     with ThreadPoolExecutor(players) as pool:
         running = {id(scenario): pool.submit(play_one, scenario) for scenario in timed_first}

@@ -59,12 +59,10 @@ class RecordingProxy:
             return
         sending = asyncio.create_task(self._pass_on(number, SENT, reader, to_broker[1]))
         coming = asyncio.create_task(self._pass_on(number, CAME, to_broker[0], writer))
-        done, _ = await asyncio.wait((sending, coming), return_when=asyncio.FIRST_COMPLETED)
-        # What the other side still had to say is part of the story.
-        await asyncio.wait((sending, coming), timeout=0.2)
+        await asyncio.wait((sending, coming), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((sending, coming), timeout=0.2)  # for what is on its way back
         for task in (sending, coming):
             task.cancel()
-        self.recording.add_end(self._now(), number, CUT if sending in done else CLOSED)
         for end in (writer, to_broker[1]):
             end.close()
             with suppress(OSError):
@@ -78,6 +76,8 @@ class RecordingProxy:
                 self.recording.add_bytes(self._now(), number, what, data)
                 writer.write(data)
                 await writer.drain()
+        self.recording.add_end(self._now(), number, CUT if what == SENT else CLOSED)
+        with suppress(OSError):
             writer.write_eof()
 
     def _now(self) -> float:

@@ -17,7 +17,7 @@ from conformance._core_peer import play_broker
 from conformance._mosquitto import Mosquitto, find_mosquitto
 from conformance._player import Outcome, Result, play
 from conformance._scenario import Scenario, TraceError
-from conformance._side_by_side import play_side_by_side
+from conformance._side_by_side import PLAYERS, play_side_by_side
 from conformance._socket_peer import SocketPeer
 from conformance._trace import TRACES, load_traces
 
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not scenarios:
         parser.error(f"no scenario has {options.only!r} in its name or its statements")
     play_one = _player_for(parser, options)
-    results = list(play_side_by_side(scenarios, play_one, 1 if options.core else 16))
+    players = 1 if options.core else PLAYERS
+    are_apart = not options.address
+    results = list(play_side_by_side(scenarios, play_one, players=players, are_apart=are_apart))
     return _report(results, options.verbose)
 
 
