@@ -126,6 +126,7 @@ def _command(name: str, port: int, python: str, folder: Path) -> tuple[list[str]
         if name == "iotd-pure":
             environment["PYTHONPATH"] = str(ROOT)
         listen = f"tcp://127.0.0.1:{port}"
+        environment["IOTD_SERVER_MAX_CONNECTIONS"] = "1000000"
         options = ["--in-memory", "--listen", listen, "--log-level", "error"]
         return [python, "-m", f"adapters.{runtime}", *options], environment
     if name in ("mosquitto", "mosquitto-nodelay"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import shutil
 import socket
@@ -20,15 +21,29 @@ pytestmark = pytest.mark.source
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are no part of what is installed
 
-from benchmarks import _packets, brokers, compare, loadgen, memory  # noqa: E402 (needs the path)
+from benchmarks import (  # noqa: E402 (needs the path)
+    _packets,
+    brokers,
+    compare,
+    core_micro,
+    gc_pause,
+    loadgen,
+    memory,
+    subscriptions,
+)
 from benchmarks._clients import Progress, Publisher, Subscriber, publisher_counts  # noqa: E402
 from benchmarks._series import Series, Tally, cycle_for, filter_of, topic_of  # noqa: E402
 from benchmarks._sockets import BenchmarkError, Poller, read_packet  # noqa: E402
+from benchmarks.scenarios import _flood, idle  # noqa: E402
 from benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
 
 needs_mosquitto = pytest.mark.skipif(
     shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin") is None,
     reason="mosquitto is not installed (apt-get install mosquitto)",
+)
+
+linux_only = pytest.mark.skipif(
+    sys.platform != "linux", reason="platform: memory is read from /proc, which is Linux's"
 )
 
 
@@ -455,9 +470,11 @@ def test_a_broker_that_does_not_start_is_told_with_its_words(tmp_path: Path) -> 
         pass
 
 
-@needs_mosquitto
-def test_every_workload_runs_to_its_end_against_a_real_broker() -> None:
-    with brokers.started(["mosquitto-nodelay"], None) as (broker,):
+@pytest.mark.parametrize(
+    "name", [pytest.param("mosquitto-nodelay", marks=needs_mosquitto), "iotd-pure"]
+)
+def test_every_workload_runs_to_its_end_against_a_real_broker(name: str) -> None:
+    with brokers.started([name], None) as (broker,):
         for workload in WORKLOADS.values():
             small = workload.scaled(0.02)._replace(rate_per_s=workload.rate_per_s * 5)
             result = loadgen.run(small, broker.port, pid=broker.pid)
@@ -481,3 +498,64 @@ def test_brokers_are_compared_by_rounds(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert rows[0]["ratio"] == 1
     assert "| q1-pair |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@linux_only
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        ("idle --count 30", "connections", 30),
+        ("slow-reader --seconds 0.2", "lost", 0),
+        ("silent --count 30", "most_at_once", 30),
+        ("wide-fanout --count 20 --seconds 0.2", "lost", 0),
+        ("retained --count 300 --seconds 0.2", "missed", 0),
+    ],
+)
+def test_every_scenario_runs_to_its_end(
+    arguments: str,
+    name: str,
+    value: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_flood, "SYS_WAIT_S", 0.2)
+    monkeypatch.setattr(idle, "SETTLE_S", 0.1)
+    monkeypatch.setattr(os, "nice", lambda increment: 19)  # the tests go on as they were
+    assert memory.main([*arguments.split(), "--start", "iotd-pure", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["broker"] == "iotd-pure"
+    assert shown[name] == value
+
+
+# ---- the core alone ----
+
+
+def test_the_core_alone_carries_every_workload() -> None:
+    for workload in WORKLOADS.values():
+        load = core_micro.CoreLoad(workload.scaled(0.005)._replace(rate_per_s=0.0))
+        assert load.run() > 0, workload.name
+
+
+def test_the_core_is_measured_in_a_build_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--scale", "0.001", "--runs", "1", "--only", "q0-pair", "--json"]
+    assert core_micro.main(["--build", "pure", "--python", sys.executable, *options]) == 0
+    assert json.loads(capsys.readouterr().out)["pure"]["q0-pair"] > 0
+
+
+def test_a_build_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--count", "1000", "--build", "compiled", "--python", sys.executable]
+    assert subscriptions.main(options) == 2
+    assert "has no compiled build of the core: run `make run` once" in capsys.readouterr().err
+
+
+@linux_only
+def test_subscriptions_are_counted_and_found() -> None:
+    shown = subscriptions.measure(1_200)
+    assert (shown["subscriptions"], shown["clients"]) == (1_200, 12)
+    assert shown["match_us"] > 0
+
+
+def test_sessions_leave_nothing_to_the_collector() -> None:
+    shown = gc_pause.measure(200)
+    assert (shown["sessions"], shown["found_by_it"]) == (200, 0)

@@ -12,7 +12,7 @@ from benchmarks.brokers import Broker
 DEFAULT_COUNT = 10_000
 
 # A broker may still work on what the last clients asked for.
-_SETTLE_S = 2.0
+SETTLE_S = 2.0
 
 
 def run(broker: Broker, pid: int, count: int) -> dict[str, float]:
@@ -20,7 +20,7 @@ def run(broker: Broker, pid: int, count: int) -> dict[str, float]:
     warm = [connect("127.0.0.1", broker.port, f"bench-warm-{index}") for index in range(50)]
     for sock in warm:
         sock.close()
-    time.sleep(_SETTLE_S)
+    time.sleep(SETTLE_S)
     before = _process.rss_bytes(pid)
     cpu_before = _process.cpu_s(pid)
     start = time.perf_counter()
@@ -32,12 +32,12 @@ def run(broker: Broker, pid: int, count: int) -> dict[str, float]:
             subscribe(sock, [f"bench/idle/{index}"], 0)
         connected_s = time.perf_counter() - start
         cpu_s = _process.cpu_s(pid) - cpu_before
-        time.sleep(_SETTLE_S)
+        time.sleep(SETTLE_S)
         after = _process.rss_bytes(pid)
     finally:
         for sock in socks:
             sock.close()
-    time.sleep(_SETTLE_S)
+    time.sleep(SETTLE_S)
     return {
         "connections": count,
         "bytes_per_connection": round((after - before) / count),

@@ -9,10 +9,9 @@ from __future__ import annotations
 from benchmarks import _packets
 from benchmarks._sockets import Poller, connect, subscribe
 from benchmarks.brokers import Broker
-from benchmarks.scenarios._flood import Flood, Readers, flood, sys_value
+from benchmarks.scenarios._flood import DROPPED, Flood, Readers, flood, sys_value
 from benchmarks.watch import Watch
 
-DROPPED = "$SYS/broker/publish/messages/dropped"
 _TOPIC = "flood/slow/reader"
 _PAYLOAD = b"x" * 200
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks import _packets
 from benchmarks._sockets import Poller, connect, subscribe
 from benchmarks.brokers import Broker
-from benchmarks.scenarios._flood import Flood, Readers, flood
+from benchmarks.scenarios._flood import DROPPED, Flood, Readers, flood, sys_value
 from benchmarks.watch import Watch
 
 DEFAULT_COUNT = 5_000
@@ -18,6 +18,7 @@ def run(
 ) -> dict[str, object]:
     """Publish for so long to `count` subscribers that all read."""
     packet = _packets.publish(_TOPIC, _PAYLOAD)
+    dropped_before = sys_value(broker.port, DROPPED) or 0
     socks = [
         connect("127.0.0.1", broker.port, f"bench-wide-{index}", index) for index in range(count)
     ]
@@ -27,17 +28,18 @@ def run(
     poller = Poller()
     readers = Readers(poller, socks)
     with Watch(broker.port, pid, core) as watch:
-        taken = flood(publisher, poller, readers, seconds)
+        taken = flood(publisher, poller, readers, seconds, drain_s=0.0)
         sight = watch.end()
     for sock in (*socks, publisher.sock):
         sock.close()
     poller.close()
+    dropped = sys_value(broker.port, DROPPED)
     received = readers.received_bytes // len(packet)
     return {
         "subscribers": count,
         "published": publisher.sent,
         "delivered": received,
         "delivered_per_s": round(received / taken),
-        "undelivered": publisher.sent * count - received,
+        "dropped_by_sys": None if dropped is None else dropped - dropped_before,
         **sight,
     }
