@@ -10,6 +10,7 @@ from typing import Final, cast, final
 from iotd.config._check import check
 from iotd.config._keys import KEYS, Value
 from iotd.config._layers import Given, read_environment, read_file, read_flags
+from iotd.config._memory import Part, worst_case
 from iotd.config._origin import DEFAULT, Origin
 from iotd.config._problems import ConfigError, Problem, did_you_mean, shown
 from iotd.config._records import Rule, User
@@ -68,6 +69,10 @@ class Settings:
     def log_level(self) -> str:
         """`debug`, `info`, `warning` or `error`."""
         return cast(str, self.values["log.level"])
+
+    def worst_case(self) -> list[tuple[Part, int]]:
+        """The most memory in bytes that the limits allow, part by part."""
+        return worst_case(self.limits, has_rules=bool(self.rules))
 
 
 def load(

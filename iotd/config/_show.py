@@ -6,7 +6,6 @@ import json
 from typing import Final, TextIO, cast
 
 from iotd.config._keys import KEYS, SECTIONS, Value
-from iotd.config._memory import worst_case
 from iotd.config._records import Rule, User
 from iotd.config._settings import Settings
 from iotd.config._toml_write import public_fields, toml_value
@@ -33,7 +32,7 @@ def as_json(settings: Settings) -> str:
             "value": _plain(settings.values[path]),
             "from": str(settings.origins[path]),
         }
-    parts = worst_case(settings.limits)
+    parts = settings.worst_case()
     memory: dict[str, object] = {
         part.name: {"bytes": size, "formula": part.formula} for part, size in parts
     }
@@ -55,7 +54,7 @@ def as_toml(settings: Settings) -> str:
                 text = f"{key.name} = {toml_value(settings.values[path])}"
                 lines.append(f"{text}  # {settings.origins[path]}")
     lines += ["", "# Worst case of memory under these limits, in bytes:"]
-    lines += [f"#   {part.name}: {size:,}" for part, size in worst_case(settings.limits)]
+    lines += [f"#   {part.name}: {size:,}" for part, size in settings.worst_case()]
     return "\n".join(lines) + "\n"
 
 
@@ -87,7 +86,7 @@ def _table(settings: Settings, stream: TextIO) -> None:
     memory = Table("worst case of memory", box=box.SIMPLE_HEAD, pad_edge=False)
     memory.add_column("MiB", justify="right")
     memory.add_column("formula")
-    parts = worst_case(settings.limits)
+    parts = settings.worst_case()
     for part, size in parts:
         memory.add_row(part.name, _mib(size), Text(part.formula))
     memory.add_section()

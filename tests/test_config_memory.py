@@ -1,0 +1,236 @@
+"""The worst case of memory that is printed bounds what the core really takes."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from iotd.config._memory import COSTS, PARTS
+from mqtt_core import Connect, Packet, Subscribe, Subscription, Will, encode, make_publish
+from mqtt_core.broker import EOF_BY_PEER, AllowAll, Broker, Channel, Limits, MemoryEngine
+
+COUNT = 200
+KIB = 1024
+
+
+class Rig:
+    """A broker with its memory engine and nobody else, on a clock that stands still."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.broker = Broker(limits, AllowAll(), bytes, 0.0, 0.0)
+        self.engine = MemoryEngine(limits)
+        self.channels: list[Channel] = []
+
+    def open(self) -> Channel:
+        channel = self.broker.open("tcp://127.0.0.1:1883", f"127.0.0.1:{len(self.channels)}", 0.0)
+        self.channels.append(channel)
+        return channel
+
+    def connect(self, connect: Connect) -> Channel:
+        channel = self.open()
+        self.send(channel, connect)
+        assert channel.client_id
+        return channel
+
+    def send(self, channel: Channel, packet: Packet) -> None:
+        channel.receive_data(encode(packet), 0.0)
+        self.settle()
+
+    def settle(self) -> None:
+        """Carry everything out until nothing is left to do."""
+        broker = self.broker
+        while True:
+            for request in broker.take_requests():
+                self.engine.submit(request)  # type: ignore[arg-type]  # the policy never asks
+            for completion in self.engine.take_completions():
+                broker.completed(completion, 0.0)
+            for channel in broker.take_dirty(10_000):
+                while channel.data_to_send():
+                    pass
+            broker.take_facts()
+            deadline = broker.next_deadline()
+            if not (broker.has_requests or broker.has_dirty) and (deadline is None or deadline > 0):
+                return
+            broker.advance(0.0)
+
+
+def client(name: str, *, clean_start: bool = False) -> Connect:
+    return Connect(name, clean_start=clean_start, keep_alive_s=0)
+
+
+def connections(rig: Rig) -> None:
+    for number in range(COUNT):
+        rig.connect(client(f"client-{number}", clean_start=True))
+
+
+def sessions(rig: Rig) -> None:
+    for number in range(COUNT):
+        channel = rig.connect(client(f"{number:03d}" + "\U0001f600" * 15))
+        channel.eof(EOF_BY_PEER, 0.0)
+        rig.settle()
+    rig.channels.clear()
+
+
+def wills(rig: Rig) -> None:
+    for number in range(COUNT):
+        will = Will("w" * 1_000 + "\U0001f600", b"x" * 1_000, 1, False)
+        rig.connect(Connect(f"client-{number}", clean_start=False, keep_alive_s=0, will=will))
+
+
+def subscriptions(rig: Rig) -> None:
+    channel = rig.connect(client("a"))
+    for number in range(COUNT):
+        levels = "/".join(f"{(number * 7 + level) % 10}" for level in range(60))
+        wild = Subscription(f"+/{number}/{levels}", 1)
+        literal = Subscription(f"{number}/{levels}", 1)
+        rig.send(channel, Subscribe(1, (wild, literal)))
+
+
+def retained(rig: Rig) -> None:
+    channel = rig.connect(client("a"))
+    for number in range(COUNT):
+        topic = f"{number}/" + "/".join("x" * 20)
+        rig.send(channel, make_publish(topic, b"x" * 10, qos=1, retain=True, packet_id=1))
+    assert rig.engine.retained.count == COUNT
+
+
+def held_identifiers(rig: Rig) -> None:
+    for name in range(20):
+        channel = rig.connect(client(f"client-{name}"))
+        for number in range(COUNT // 20):
+            rig.send(channel, make_publish("a", b"", qos=2, packet_id=number + 1))
+
+
+def _subscriber(rig: Rig, name: str, qos: int) -> Channel:
+    channel = rig.connect(client(name))
+    rig.send(channel, Subscribe(1, (Subscription("#", qos),)))
+    return channel
+
+
+def waiting_messages(rig: Rig) -> None:
+    for qos in (1, 2):
+        _subscriber(rig, f"away-{qos}", qos).eof(EOF_BY_PEER, 0.0)
+    online = _subscriber(rig, "online", 0)
+    publisher = rig.connect(client("publisher"))
+    for number in range(COUNT):
+        topic = f"{number}/" + "t" * 500
+        rig.send(publisher, make_publish(topic, b"x" * 500, qos=1, packet_id=1))
+    assert online.session is not None
+    assert rig.broker.stats.queued_messages == 2 * COUNT
+
+
+def messages_in_flight(rig: Rig) -> None:
+    for qos in (1, 2):
+        _subscriber(rig, f"silent-{qos}", qos)
+    publisher = rig.connect(client("publisher"))
+    for number in range(COUNT):
+        rig.send(publisher, make_publish(f"{number}", b"x" * 100, qos=2, packet_id=number + 1))
+    assert rig.broker.stats.publishes_sent == 2 * COUNT
+
+
+SCENARIOS = [
+    (
+        connections,
+        ["connections", "sessions"],
+        {"max_connections": COUNT, "max_sessions": COUNT, "max_packet_size_bytes": 256},
+    ),
+    (sessions, ["sessions"], {"max_sessions": COUNT, "max_packet_size_bytes": 256}),
+    (
+        wills,
+        ["connections", "sessions", "wills"],
+        {"max_connections": COUNT, "max_sessions": COUNT, "max_packet_size_bytes": 3 * KIB},
+    ),
+    (
+        subscriptions,
+        ["connections", "sessions", "subscriptions"],
+        {
+            "max_connections": 1,
+            "max_sessions": 1,
+            "max_subscriptions": 2 * COUNT,
+            "max_packet_size_bytes": 2 * KIB,
+            "total_subscription_bytes": 2 * COUNT * 130,
+        },
+    ),
+    (
+        retained,
+        ["connections", "sessions", "retained messages"],
+        {
+            "max_connections": 1,
+            "max_sessions": 1,
+            "retained_message_limit": COUNT,
+            "max_packet_size_bytes": 2 * KIB,
+            "retained_bytes_limit": COUNT * 500,
+            "max_topic_levels": 21,
+        },
+    ),
+    (
+        held_identifiers,
+        ["connections", "sessions", "held identifiers"],
+        {
+            "max_connections": 20,
+            "max_sessions": 20,
+            "total_held_identifiers": COUNT,
+            "max_packet_size_bytes": 256,
+        },
+    ),
+    (
+        waiting_messages,
+        ["connections", "sessions", "messages waiting and in flight", "in-flight windows"],
+        {
+            "max_connections": 4,
+            "max_sessions": 4,
+            "max_inflight_messages": 8,
+            "total_queued_bytes": 2 * COUNT * 1_300,
+            "max_packet_size_bytes": 2 * KIB,
+        },
+    ),
+    (
+        messages_in_flight,
+        [
+            "connections",
+            "sessions",
+            "messages waiting and in flight",
+            "in-flight windows",
+            "held identifiers",
+        ],
+        {
+            "max_connections": 3,
+            "max_sessions": 3,
+            "max_inflight_messages": COUNT,
+            "total_held_identifiers": COUNT,
+            "total_queued_bytes": 2 * COUNT * 350,
+            "max_packet_size_bytes": 2 * KIB,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("load", "parts", "overrides"), SCENARIOS, ids=[load.__name__ for load, _, _ in SCENARIOS]
+)
+def test_a_load_takes_no_more_than_is_printed(
+    load: Callable[[Rig], None], parts: list[str], overrides: dict[str, int]
+) -> None:
+    limits = Limits(sys_interval_secs=0, topic_cache_bytes=0, **overrides)
+    load(Rig(limits))  # what is made once for the whole process
+    rig = Rig(limits)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        load(rig)
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    known = {part.name: part.worst_case_bytes(limits, has_rules=False) for part in PARTS}
+    bound = sum(known[name] for name in parts)
+    print(f"{taken:,} bytes taken, {bound:,} printed")
+    assert taken <= bound
+
+
+def test_every_cost_is_in_a_formula() -> None:
+    formulas = " ".join(part.formula for part in PARTS)
+    assert [name for name in COSTS if name not in formulas] == []
