@@ -186,11 +186,17 @@ class Connection:
         """
         buffer = self.buffer
         try:
+            data = buffer.data
+            at = int(buffer.end)
+            if at < len(data):  # a wrong packet is refused on its first byte, not its last
+                kind = data[at] >> 4
+                if not self._may_read >> kind & 1:
+                    raise self._misplaced(kind, at)
+                if kind != PUBLISH:
+                    check_flags(kind, data[at] & 0x0F, self.level, at)
             if not buffer.next_packet():
                 return None
             kind = buffer.data[buffer.start] >> 4
-            if not self._may_read >> kind & 1:
-                raise self._misplaced(kind)
             if kind == PUBLISH:
                 return decode_publish(
                     buffer.data, buffer.start, buffer.body, buffer.end, self.topics
@@ -201,9 +207,8 @@ class Connection:
             self._set_state(ANSWERING if isinstance(error, ConnectionRefused) else CLOSING)
             raise
 
-    def _misplaced(self, kind: int) -> RemoteProtocolError:
+    def _misplaced(self, kind: int, at: int) -> RemoteProtocolError:
         name = PACKET_NAMES[kind]
-        at = int(self.buffer.start)
         if kind == CONNECT and self.role != CLIENT and self.state == CONNECTED:
             return RemoteProtocolError("second CONNECT", "MQTT-3.1.0-2", at, PROTOCOL_ERROR)
         if self.role != CLIENT and self.state == OPENING:
@@ -222,7 +227,6 @@ class Connection:
     def _decode(self, kind: int) -> Packet:
         buffer = self.buffer
         data = buffer.data
-        check_flags(kind, data[buffer.start] & 0x0F, self.level, int(buffer.start))
         body = buffer.body
         end = buffer.end
         if kind == PUBACK:

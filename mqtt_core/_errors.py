@@ -22,12 +22,12 @@ class RemoteProtocolError(ProtocolError):
     """The peer broke MQTT.
 
     `statement` is the number of the statement broken (empty where the standard gives none),
-    `offset` the position of the offending byte in the peer's stream, and `reason` the code of
-    MQTT 5.0 to answer with.
+    `offset` the position of the offending byte in the peer's stream (-1 for the packet that
+    was read last), and `reason` the code of MQTT 5.0 to answer with.
     """
 
     def __init__(
-        self, message: str, statement: str = "", offset: int = 0, reason: int = MALFORMED_PACKET
+        self, message: str, statement: str = "", offset: int = -1, reason: int = MALFORMED_PACKET
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -36,7 +36,7 @@ class RemoteProtocolError(ProtocolError):
         self.reason = reason
 
     def __str__(self) -> str:
-        where = f" at byte {self.offset}"
+        where = f" at byte {self.offset}" if self.offset >= 0 else ""
         return self.message + where + (f" [{self.statement}]" if self.statement else "")
 
 
@@ -44,6 +44,6 @@ class ConnectionRefused(RemoteProtocolError):
     """The peer's CONNECT or our own asks for what cannot be had: answer with CONNACK `reason`."""
 
     def __init__(
-        self, message: str, statement: str = "", offset: int = 0, reason: int = UNSPECIFIED_ERROR
+        self, message: str, statement: str = "", offset: int = -1, reason: int = UNSPECIFIED_ERROR
     ) -> None:
         super().__init__(message, statement, offset, reason)

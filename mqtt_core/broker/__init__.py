@@ -33,7 +33,10 @@ from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Ch
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
 from mqtt_core.broker._limits import LIMITS, Limit, Limits, LimitValue
 from mqtt_core.broker._memory_engine import MemoryEngine
+from mqtt_core.broker._retained import LEVEL_BYTES as RETAINED_LEVEL_BYTES
 from mqtt_core.broker._retained import RetainedMessages
+from mqtt_core.broker._router import LEVEL_BYTES as FILTER_LEVEL_BYTES
+from mqtt_core.broker._router import SUBSCRIPTION_BYTES
 from mqtt_core.broker._stats import Stats
 from mqtt_core.broker._store import (
     Append,
@@ -85,16 +88,19 @@ __all__ = [
     "FACT_ERROR",
     "FACT_INFO",
     "FACT_WARNING",
+    "FILTER_LEVEL_BYTES",
     "GRACEFUL",
     "IMMEDIATE",
     "LIMITS",
     "MESSAGE_OVERHEAD_BYTES",
     "NOT_AUTHORIZED",
     "PUBLISH_ACTION",
+    "RETAINED_LEVEL_BYTES",
     "RUNNING",
     "SERVER_BUSY",
     "SERVER_UNAVAILABLE",
     "SUBSCRIBE_ACTION",
+    "SUBSCRIPTION_BYTES",
     "SUCCESS",
     "TOPIC_OVERHEAD_BYTES",
     "TRANSPORT_ERROR",

@@ -41,6 +41,7 @@ IMMEDIATE: Final = 2
 _SYS_DEADLINE: Final = 1
 _DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
 _SHUT_DOWN_S: Final = 5.0
+_LEAST_SHARE: Final = 200  # deliveries for each piece of work in a turn, however many there are
 
 
 @final
@@ -156,6 +157,7 @@ class Broker:
             return
         channel.connection.feed(chunk, now)
         if channel.wait == WAIT_NO and not channel.is_queued:
+            ws.allowance = ws.limits.turn_deliveries
             if not self.run_input(channel):
                 ws.queue_work(channel)
         elif channel.wants_read:
@@ -179,7 +181,7 @@ class Broker:
         """Handle packets until there are no more, the channel has to wait, or its turn is
         over; False when it is over."""
         ws = self._ws
-        ws.allowance = ws.limits.turn_deliveries
+        flush_at = ws.limits.turn_output_bytes
         connection = channel.connection
         stats = ws.stats
         try:
@@ -197,9 +199,10 @@ class Broker:
                 elif channel.verdicts is not None and channel.attempt is None:
                     channel.verdicts = None
                 ws.allowance -= 1
-                if ws.allowance < 0 and connection.buffer.has_unread:
-                    self._update_reading(channel)
-                    return channel.wait != WAIT_NO
+                if ws.allowance < 0 or ws.unflushed > flush_at:
+                    if connection.buffer.has_unread and channel.close == CLOSE_NO:
+                        self._update_reading(channel)
+                        return channel.wait != WAIT_NO
         # One name for each: compiled, a name has one type.
         except ConnectionRefused as refusal:
             self._connecting.refuse(channel, refusal.reason, refusal.message)
@@ -207,16 +210,21 @@ class Broker:
             self._violated(channel, violation)
         except Exception as error:
             self._fault(channel, error)
+        if channel.gone:
+            if channel.wait == WAIT_NO:
+                self._endings.transport_ended(channel, channel.gone)
+            return True
         self._update_reading(channel)
-        if (
-            not channel.is_writable
-            and channel.output.size_bytes > ws.limits.max_unread_answers_bytes
-        ):
+        unread = 0 if channel.is_writable else channel.output.size_bytes
+        if unread > ws.limits.max_unread_answers_bytes:
             ws.doomed.append((channel, ANSWERS_UNREAD))
         return True
 
     def _violated(self, channel: Channel, error: RemoteProtocolError) -> None:
         """The client broke MQTT: its connection ends, and no other.  [v3 MQTT-4.8.0-1]"""
+        if error.offset < 0:
+            buffer = channel.connection.buffer
+            error.offset = buffer.stream_offset(int(buffer.start))
         self._endings.end(
             channel,
             PROTOCOL_VIOLATION,
@@ -244,8 +252,16 @@ class Broker:
             self._ws.mark_dirty(channel)
 
     def end_transport(self, channel: Channel, cause: int, now: float) -> None:
-        """`Channel.eof`."""
+        """`Channel.eof`. Packets that had arrived before and wait for their turn, a verdict or
+        the store still count, as they would on a connection that is read to its end."""
         self._ws.now = now
+        if channel.session is not None and channel.close == CLOSE_NO and channel.has_input:
+            if channel.wait != WAIT_NO or channel.is_queued:
+                channel.gone = cause
+                channel.accepts = False
+                channel.is_writable = False
+                channel.output.clear()
+                return
         try:
             self._endings.transport_ended(channel, cause)
         except Exception as error:
@@ -255,7 +271,7 @@ class Broker:
     def set_writable(self, channel: Channel, flag: bool, now: float) -> None:
         """`Channel.set_writable`."""
         self._ws.now = now
-        if flag == channel.is_writable or not channel.is_open:
+        if flag == channel.is_writable or channel.gone or not channel.is_open:
             return
         channel.is_writable = flag
         if not flag:
@@ -344,9 +360,12 @@ class Broker:
         """Do what is due and give each piece of unfinished work a turn."""
         ws = self._ws
         ws.now = now
-        for _ in range(len(ws.work)):
+        count = len(ws.work)
+        share = max(_LEAST_SHARE, ws.limits.turn_deliveries // count) if count else 0
+        for _ in range(count):
             work = ws.work.popleft()
             work.is_queued = False
+            ws.allowance = share
             try:
                 is_done = work.run()
             except Exception as error:

@@ -69,6 +69,7 @@ class Channel(Work):
         "is_open",
         "is_over_limit",
         "is_suspect",
+        "gone",
         "wait",
         "token",
         "held_packet",
@@ -114,6 +115,7 @@ class Channel(Work):
         self.is_dirty = False
         self.is_open = True  # in the broker's table
         self.is_over_limit = False
+        self.gone = OPEN  # why the transport is gone while input is still to be handled
         self.is_suspect = False  # its keep-alive is over, but for what has not been read yet
         self.wait = WAIT_NO
         self.token = 0
@@ -137,6 +139,15 @@ class Channel(Work):
             return session.client_id
         attempt = self.attempt
         return "" if attempt is None else attempt.client_id
+
+    @property
+    def has_input(self) -> bool:
+        """Whether a packet, or a part of one, is still to be handled."""
+        return (
+            self.held_packet is not None
+            or self.fan_out is not None
+            or self.connection.buffer.has_unread
+        )
 
     @property
     def has_room(self) -> bool:

@@ -200,8 +200,10 @@ class Connecting:
         elif not stored_key:
             attempt.new_key = ws.next_id()
             operations.append(SaveSession(attempt.new_key, attempt.client_id))
-        if connect.will is not None:  # [v3 MQTT-3.1.2-8]
-            attempt.has_will = True
+        older = None if known is None else known.channel
+        attempt.has_will = connect.will is not None
+        if attempt.has_will or (older is not None and older.will is not None):
+            # [v3 MQTT-3.1.2-8]
             operations.append(SaveWill(attempt.client_id, connect.will))
         if operations:
             ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
@@ -223,8 +225,10 @@ class Connecting:
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
             known = self._sessions.get(attempt.client_id)
         session, is_present = self._session_for(attempt, known)
-        session.username = attempt.connect.username
         session.is_unrestricted = attempt.is_unrestricted
+        session.username = None  # kept only where rules will ask for it
+        if not attempt.is_unrestricted:
+            session.username = attempt.connect.username
         channel.attempt = None
         channel.will = attempt.connect.will
         self._answer(channel, ConnAck(is_present, SUCCESS))  # [v3 MQTT-3.2.0-1]

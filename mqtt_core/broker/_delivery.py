@@ -321,7 +321,7 @@ class Delivery:
             ws.stats.dropped_queue_full += 1
             self._note_drop(session)
             policy = ws.limits.queue_full_policy
-            if policy == DROP_OLDEST and queue.has_waiting:
+            if policy == DROP_OLDEST and self._helps_to_drop(queue, message):
                 size = queue.size_bytes
                 number = queue.drop_oldest()
                 self._count_queued(-1, queue.size_bytes - size)
@@ -333,6 +333,17 @@ class Delivery:
                 ws.doomed.append((channel, QUEUE_FULL))
             return False
         return True
+
+    def _helps_to_drop(self, queue: Queue, message: Message) -> bool:
+        """Whether the queue's own limits are what is in the way, and can be met."""
+        limits = self._ws.limits
+        size = message.size_bytes
+        if not queue.has_waiting or size > limits.max_queued_bytes:
+            return False
+        return (
+            queue.count >= limits.max_queued_messages
+            or queue.size_bytes + size > limits.max_queued_bytes
+        )
 
     def _note_drop(self, session: Session) -> None:
         """One fact for each client and episode, not one for each message."""

@@ -22,6 +22,7 @@ from mqtt_core.broker._causes import (
     SEND_TIMED_OUT,
     SERVER_FULL,
     SHUT_DOWN,
+    TAKEN_OVER,
     TOO_MANY_HALF_CONNECTED,
     TRANSPORT_ERROR,
     cause_name,
@@ -221,7 +222,9 @@ class Endings:
         self._sessions.detach(channel)
         if will is None:
             return
-        if cause != SHUT_DOWN:  # a durable store publishes the wills of a shut down server later
+        # A durable store publishes the wills of a shut down server later; at a takeover the
+        # newer CONNECT has replaced the stored will already.
+        if cause != SHUT_DOWN and cause != TAKEN_OVER:
             self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
         if not publishes_will(cause):
             return

@@ -45,6 +45,7 @@ from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._publishing import Publishing
+from mqtt_core.broker._router import subscription_cost
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import (
     Completion,
@@ -261,7 +262,8 @@ class Incoming:
         return (
             len(session.subscriptions) < limits.max_subscriptions_per_session
             and router.count < limits.max_subscriptions
-            and router.filter_bytes + len(topic_filter) <= limits.total_subscription_bytes
+            and router.size_bytes + subscription_cost(topic_filter)
+            <= limits.total_subscription_bytes
         )
 
     def _take_unsubscribe(self, channel: Channel, session: Session, packet: Unsubscribe) -> None:

@@ -117,7 +117,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Limit(
         "server",
         "max_unread_answers_bytes",
-        _MIB,
+        262_144,
         "Acknowledgements waiting for a client that does not read them; more closes the "
         "connection.",
         minimum=1_024,
@@ -332,9 +332,9 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Limit(
         "router",
         "total_subscription_bytes",
-        512 * _MIB,
-        "Bytes of the topic filters of all subscriptions together; a filter that goes over gets "
-        "failure code 0x80.",
+        2_048 * _MIB,
+        "Memory of all subscriptions together, by an upper estimate from the filters' length and "
+        "levels; a filter that goes over gets failure code 0x80.",
         minimum=1_024,
         maximum=1 << 44,
     ),
@@ -367,7 +367,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "router",
         "retained_bytes_limit",
         256 * _MIB,
-        "Bytes of all retained messages, topics included.",
+        "Memory of all retained messages, by an upper estimate from topics, levels and payloads.",
         minimum=0,
         maximum=1 << 44,
     ),

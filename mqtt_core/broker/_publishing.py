@@ -17,7 +17,14 @@ from mqtt_core._packets import Publish, Will
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED, UNAUTHORIZED
-from mqtt_core.broker._channel import WAIT_FAN_OUT, WAIT_NO, WAIT_STORE, Channel, GatedAck
+from mqtt_core.broker._channel import (
+    CLOSE_NO,
+    WAIT_FAN_OUT,
+    WAIT_NO,
+    WAIT_STORE,
+    Channel,
+    GatedAck,
+)
 from mqtt_core.broker._delivery import Delivery, Resting
 from mqtt_core.broker._facts import FACT_ERROR, FACT_WARNING
 from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
@@ -328,7 +335,7 @@ class Publishing:
         if ws.unflushed > self._flush_at:
             return False
         ws.is_bulk = True
-        is_done = fan_out.deliver_some(self._delivery, ws.limits.turn_deliveries)
+        is_done = fan_out.deliver_some(self._delivery, ws.allowance)
         ws.is_bulk = False
         if not is_done:
             return False
@@ -409,7 +416,7 @@ class Publishing:
     def _acknowledge(self, channel: Channel, packet: Publish) -> None:
         """Acknowledge by QoS, behind those that still wait.  [v3 MQTT-3.3.4-1]"""
         qos = packet.message.qos
-        if qos == 0:
+        if qos == 0 or channel.close != CLOSE_NO:
             return
         ws = self._ws
         if channel.acks is not None:  # [v3 MQTT-4.6.0-2] [v3 MQTT-4.6.0-3]
@@ -490,7 +497,7 @@ class Publishing:
     def send_acks(self, channel: Channel) -> None:
         """Send the acknowledgements whose turn has come."""
         acks = channel.acks
-        if acks is None or not channel.is_open:
+        if acks is None or channel.close != CLOSE_NO:
             return
         while acks and acks[0].is_ready:
             self._ws.write(channel, acks.popleft().data)

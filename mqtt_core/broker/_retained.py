@@ -11,6 +11,13 @@ from typing import Final, final
 
 from mqtt_core._message import Message
 
+LEVEL_BYTES: Final = 300
+"""What one level of a retained topic takes in the trie, if no other topic shares it."""
+
+
+def _cost(message: Message) -> int:
+    return message.size_bytes + LEVEL_BYTES * (message.topic.utf8.count(b"/") + 1)
+
 
 @final
 class _Node:
@@ -69,9 +76,9 @@ class RetainedMessages:
         """Whether the message can be kept; one that replaces another counts the difference."""
         known = self.get(message.topic.utf8)
         count = self.count if known is not None else self.count + 1
-        size = self.size_bytes + message.size_bytes
+        size = self.size_bytes + _cost(message)
         if known is not None:
-            size -= known.size_bytes
+            size -= _cost(known)
         return count <= self.limit and size <= self.limit_bytes
 
     def put(self, message: Message) -> None:
@@ -91,9 +98,9 @@ class RetainedMessages:
         if known is None:
             self.count += 1
         else:
-            self.size_bytes -= known.size_bytes
+            self.size_bytes -= _cost(known)
         node.message = message
-        self.size_bytes += message.size_bytes
+        self.size_bytes += _cost(message)
 
     def delete(self, topic: bytes) -> bool:
         """Forget the message of a topic; False where there was none.  [v3 MQTT-3.3.1-10]"""
@@ -110,7 +117,7 @@ class RetainedMessages:
         if message is None:
             return False
         self.count -= 1
-        self.size_bytes -= message.size_bytes
+        self.size_bytes -= _cost(message)
         node.message = None
         while levels and path[-1].is_bare:
             path.pop()

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 
 _REMEMBERED_CHANGES: Final = 16
 
+SUBSCRIPTION_BYTES: Final = 400
+"""What one subscription takes beside the bytes of its filter."""
+LEVEL_BYTES: Final = 130
+"""What one level of a filter with wildcards takes in the trie, if no other filter shares it."""
+
+
+def subscription_cost(topic_filter: bytes) -> int:
+    """What a subscription counts in the total of all, an upper estimate of its memory."""
+    cost = SUBSCRIPTION_BYTES + len(topic_filter)
+    if has_wildcard(topic_filter):
+        cost += LEVEL_BYTES * (topic_filter.count(b"/") + 1)
+    return cost
+
 
 @final
 class Subscriber:
@@ -178,7 +191,7 @@ class Router:
 
     __slots__ = (
         "count",
-        "filter_bytes",
+        "size_bytes",
         "_exact",
         "_root",
         "_topics",
@@ -189,7 +202,7 @@ class Router:
 
     def __init__(self, topics: TopicCache) -> None:
         self.count = 0
-        self.filter_bytes = 0  # of all subscriptions together
+        self.size_bytes = 0  # what all subscriptions count together
         self._topics: Final = topics
         self._exact: Final[dict[bytes, Subscribers]] = {}
         self._root: Final = _Node()
@@ -222,7 +235,7 @@ class Router:
         subscribers.add(subscriber)
         session.subscriptions[subscribers.topic_filter] = subscriber
         self.count += 1
-        self.filter_bytes += len(topic_filter)
+        self.size_bytes += subscription_cost(topic_filter)
         return True
 
     def unsubscribe(self, session: Session, topic_filter: bytes) -> bool:
@@ -233,7 +246,7 @@ class Router:
         subscribers = subscriber.subscribers
         subscribers.remove(subscriber)
         self.count -= 1
-        self.filter_bytes -= len(topic_filter)
+        self.size_bytes -= subscription_cost(topic_filter)
         if not subscribers.count:
             self._forget(topic_filter)
         return True

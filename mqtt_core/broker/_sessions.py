@@ -115,7 +115,8 @@ class Sessions:
             session.deadline = None
         session.channel = channel
         channel.session = session
-        channel.accepts = channel.is_writable
+        queue = session.queue
+        channel.accepts = channel.is_writable and (queue is None or not queue.has_qos_0)
         stats = ws.stats
         if session.key:
             stats.sessions_detached -= 1

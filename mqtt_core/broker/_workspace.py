@@ -153,6 +153,9 @@ class Workspace:
     def mark_dirty(self, channel: Channel) -> None:
         """The adapter is to look at the channel."""
         if not channel.is_dirty:
+            if channel.gone:  # nobody is there to take it
+                channel.output.clear()
+                return
             channel.is_dirty = True
             if self.is_bulk:
                 self.dirty_bulk.append(channel)
