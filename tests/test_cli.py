@@ -19,6 +19,10 @@ from iotd.cli import main
 from iotd.cli._program import build, check_adapters, event_loop
 
 ROOT = Path(__file__).resolve().parents[1]
+# Absolute, because the tests run in folders of their own.
+PYTHONPATH = [
+    os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
+]
 
 
 @pytest.fixture(autouse=True)
@@ -248,10 +252,8 @@ def test_a_password_is_asked_for_twice_on_a_terminal(
 
 def python(code: str, *, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run `code` in an interpreter of its own, with `path` before everything else."""
-    environment = dict(os.environ)
-    if path is not None:
-        old = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(path), old]))
+    paths = [str(path)] if path is not None else []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *PYTHONPATH])}
     return subprocess.run(
         [sys.executable, "-P", "-c", code],
         env=environment, capture_output=True, text=True, check=False, timeout=60,
