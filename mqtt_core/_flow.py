@@ -170,7 +170,7 @@ class Flow:
         The order becomes that of the step: PUBRELs are repeated in the order of the PUBRECs.
         [v3 MQTT-4.6.0-4]
         """
-        if step == AWAITING_PUBCOMP or step == STORING_PUBREL:
+        if step in (AWAITING_PUBCOMP, STORING_PUBREL):
             message = self._messages[packet_id]
             if message is not None:
                 self._count(-message.size_bytes)

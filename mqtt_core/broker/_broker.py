@@ -208,7 +208,7 @@ class Broker:
             self._connecting.refuse(channel, refusal.reason, refusal.message)
         except RemoteProtocolError as violation:
             self._violated(channel, violation)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(channel, error)
         if channel.gone:
             if channel.wait == WAIT_NO:
@@ -264,7 +264,7 @@ class Broker:
                 return
         try:
             self._endings.transport_ended(channel, cause)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(None, error)
         self._close_doomed()
 
@@ -319,7 +319,7 @@ class Broker:
                     ws.queue_work(channel)
             elif channel.attempt is not None:
                 self._connecting.decide(channel, decision)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(channel, error)
         self._close_doomed()
 
@@ -335,7 +335,7 @@ class Broker:
                 pending.failed(completion)
             else:
                 pending.done(completion)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(None, error)
         self._close_doomed()
 
@@ -368,7 +368,7 @@ class Broker:
             ws.allowance = share
             try:
                 is_done = work.run()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the fault barrier
                 is_done = True
                 self._fault(work.channel if isinstance(work, FanOut) else None, error)
             if not is_done:
@@ -384,7 +384,7 @@ class Broker:
             if owner is not None:
                 try:
                     owner.on_deadline(deadline.kind, now)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the fault barrier
                     self._fault(None, error)
         if self._mode == GRACEFUL and now >= self._stop_at:
             self._end_all(True)
@@ -398,7 +398,7 @@ class Broker:
             for channel, cause in doomed:
                 try:
                     self._endings.end(channel, cause)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the fault barrier
                     self._fault(None, error)
 
     def publish_sys(self, now: float) -> None:
@@ -456,7 +456,7 @@ class Broker:
         try:
             self._queues.pump(session, channel)
             self._bursts.pump(session, channel)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(channel, error)
 
     @property
@@ -497,7 +497,7 @@ class Broker:
         for channel in list(self._endings.channels.values()):
             try:
                 self._endings.shut_down(channel, at_once)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the fault barrier
                 self._fault(None, error)
 
     @property

@@ -567,7 +567,7 @@ class Delivery:
                 self._ws.stats.packets_sent += 1
             elif step == STORING_PUBREL and packet_id not in gated:
                 self.release(session, packet_id)
-            elif step == AWAITING_PUBACK or step == AWAITING_PUBREC:
+            elif step in (AWAITING_PUBACK, AWAITING_PUBREC):
                 assert message is not None
                 qos = 1 if step == AWAITING_PUBACK else 2
                 retain = retained is not None and packet_id in retained

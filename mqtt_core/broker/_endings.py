@@ -183,7 +183,7 @@ class Endings:
     ) -> None:
         """End a connection: session, will, and the socket after what is still to be sent."""
         if channel.close != CLOSE_NO or not channel.is_open:
-            if cause == EOF_BY_PEER or cause == TRANSPORT_ERROR:
+            if cause in (EOF_BY_PEER, TRANSPORT_ERROR):
                 self._close_now(channel)
             return
         ws = self._ws
@@ -248,7 +248,7 @@ class Endings:
         if channel.session is None:
             name = "client.refused"
             ws.stats.connects_refused += 1
-            if cause == EOF_BY_PEER or cause == CONNECT_TIMED_OUT or cause == TRANSPORT_ERROR:
+            if cause in (EOF_BY_PEER, CONNECT_TIMED_OUT, TRANSPORT_ERROR):
                 name = "client.silent"
                 severity = FACT_DEBUG if cause != CONNECT_TIMED_OUT else FACT_INFO
         if cause == FAULT:
