@@ -54,6 +54,9 @@ _MOST_TURNS = 100_000
 class Haste:
     """Answers come at once."""
 
+    settles_before_cut = False
+    """Whether every answer comes before a connection is cut."""
+
     def chooses_to_wait(self) -> bool:
         """Whether an answer that is there stays back for now."""
         return False
@@ -70,7 +73,8 @@ class Haste:
 class Late(Haste):
     """Answers come late and in any order. The same seed gives the same order."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, settles_before_cut: bool = False) -> None:
+        self.settles_before_cut = settles_before_cut
         self._random = random.Random(seed)
 
     def chooses_to_wait(self) -> bool:
@@ -132,6 +136,8 @@ class CoreLink(Link):
         return is_new or was_closed is not self.is_closed
 
     def cut(self) -> None:
+        if self.peer.haste.settles_before_cut:
+            self.peer.settle((), False)
         self._end(EOF_BY_PEER)
         self.peer.pump()
 

@@ -98,7 +98,7 @@ def _logical_lines(path: Path, text: str) -> list[tuple[int, str]]:
         except NotationError as error:
             raise TraceError(path, number, str(error)) from None
         if line.endswith("\\"):
-            pending += line[:-1] + " "
+            pending += line[:-1].strip() + " "
             continue
         line = (pending + line).strip()
         pending = ""

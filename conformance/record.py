@@ -25,6 +25,7 @@ class RecordingProxy:
         self._listen = listen
         self._broker = broker
         self._connections = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -36,7 +37,7 @@ class RecordingProxy:
         return str(host), int(port)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, *self._listen)
+        self._server = await asyncio.start_server(self._accept, *self._listen)
         return self
 
     async def __aexit__(
@@ -47,6 +48,14 @@ class RecordingProxy:
     ) -> None:
         if self._server is not None:
             self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
@@ -57,16 +66,21 @@ class RecordingProxy:
             print(f"{self._broker[0]}:{self._broker[1]}: {error}", file=sys.stderr)
             writer.close()
             return
-        sending = asyncio.create_task(self._pass_on(number, SENT, reader, to_broker[1]))
-        coming = asyncio.create_task(self._pass_on(number, CAME, to_broker[0], writer))
-        await asyncio.wait((sending, coming), return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait((sending, coming), timeout=0.2)  # for what is on its way back
-        for task in (sending, coming):
-            task.cancel()
-        for end in (writer, to_broker[1]):
-            end.close()
-            with suppress(OSError):
-                await end.wait_closed()
+        directions = (
+            asyncio.create_task(self._pass_on(number, SENT, reader, to_broker[1])),
+            asyncio.create_task(self._pass_on(number, CAME, to_broker[0], writer)),
+        )
+        try:
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(directions, timeout=0.2)  # for what is on its way back
+        finally:
+            for task in directions:
+                task.cancel()
+            for end in (writer, to_broker[1]):
+                end.close()
+            for end in (writer, to_broker[1]):
+                with suppress(OSError):
+                    await end.wait_closed()
 
     async def _pass_on(
         self, number: int, what: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -48,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     play_one = _player_for(parser, options)
     players = 1 if options.core else PLAYERS
     are_apart = not options.address
-    results = list(play_side_by_side(scenarios, play_one, players=players, are_apart=are_apart))
+    try:
+        results = list(play_side_by_side(scenarios, play_one, players=players, are_apart=are_apart))
+    except OSError as error:
+        print(f"{options.address}: {error}; is a broker listening there?", file=sys.stderr)
+        return 2
     return _report(results, options.verbose)
 
 

@@ -59,5 +59,8 @@ def test_trace_cut_anywhere(scenario: Scenario) -> None:
 
 @named(SERVER)
 def test_trace_with_late_answers(scenario: Scenario) -> None:
+    # A program that says DISCONNECT and goes may lose what it sent at QoS 0 before its verdict
+    # has come; a recorded one did not, so its answers were there in time.
+    is_recorded = scenario.path.parent.name == "recorded"
     for seed in range(3):
-        check(play_broker(scenario, haste=Late(seed)))
+        check(play_broker(scenario, haste=Late(seed, settles_before_cut=is_recorded)))

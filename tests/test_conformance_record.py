@@ -1,0 +1,178 @@
+"""The recorder: what passes through it comes out as a trace that replays."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from adapters.asyncio_server import Server
+from conformance import Outcome, parse_trace
+from conformance._core_peer import play_broker
+from conformance._recording import CAME, CLOSED, CUT, SENT, Recording
+from conformance.record import RecordingProxy, main
+from mqtt_core.broker import AllowAll
+
+
+def packets(*hexadecimal: str) -> list[bytes]:
+    return [bytes.fromhex(one) for one in hexadecimal]
+
+
+CONNECT, CONNACK, SUBSCRIBE, SUBACK = packets(
+    "100d00044d515454040200 3c000161", "20020000", "820600010001 7402", "9003000102"
+)
+
+
+def recorded(*steps: tuple[float, int, str, bytes]) -> list[str]:
+    recording = Recording()
+    for at_s, connection, what, data in steps:
+        if what in (CUT, CLOSED):
+            recording.add_end(at_s, connection, what)
+        else:
+            recording.add_bytes(at_s, connection, what, data)
+    return recording.trace("name", "What it is.", "MQTT-7.0.0-2").splitlines()
+
+
+def test_packets_become_lines() -> None:
+    lines = recorded(
+        (0.0, 1, SENT, CONNECT[:3]),
+        (0.0, 1, SENT, CONNECT[3:] + SUBSCRIBE),
+        (0.1, 1, CAME, CONNACK + SUBACK),
+        (1.6, 1, SENT, b"\xe0\0"),
+        (1.7, 1, CUT, b""),
+        (1.8, 1, CAME, b"\xd0\0"),
+    )
+    assert lines == [
+        "== name",
+        "about: What it is.",
+        "proves v3: MQTT-7.0.0-2",
+        "a > 10 rl s'MQTT' 04 02 u60 c'a'",
+        "a > 82 rl u1 t't' 02",
+        "a < 20 02 00 00",
+        "a < 90 rl u1 02",
+        "@ 1.5s",
+        "a > e0 00",
+        "a ! cut",
+    ]
+
+
+def test_what_the_broker_chose_becomes_a_variable() -> None:
+    publish, again, pubrel = packets("34060001740007 78", "3c060001740007 78", "62020007")
+    pubrec, pubcomp = packets("50020007", "70020007")
+    lines = recorded(
+        (0.0, 1, SENT, CONNECT),
+        (0.0, 1, CAME, CONNACK + publish),
+        (0.0, 1, CLOSED, b""),
+        (0.0, 2, SENT, CONNECT),
+        (0.0, 2, CAME, CONNACK + again),
+        (0.0, 2, SENT, pubrec),
+        (0.0, 2, CAME, pubrel),
+        (0.0, 2, SENT, pubcomp),
+        (0.0, 2, CAME, publish),
+    )
+    assert lines[4:] == [
+        "a < 20 02 00 00",
+        "a < 34 rl t't' $p1 'x'",
+        "a = closed",
+        "a > 10 rl s'MQTT' 04 02 u60 c'a'",
+        "a < 20 02 00 00",
+        "a < 3c rl t't' $p1 'x'",
+        "a > 50 02 $p1",
+        "a < 62 02 $p1",
+        "a > 70 02 $p1",
+        "a < 34 rl t't' $p2 'x'",
+    ]
+
+
+def test_answers_and_deliveries_that_come_together_have_no_order() -> None:
+    publish, puback = packets("300400017478", "40020009")
+    lines = recorded((0.0, 1, SENT, CONNECT), (0.0, 1, CAME, CONNACK + puback + publish + publish))
+    assert lines[4:] == [
+        "a < 20 02 00 00",
+        "any order",
+        "  a < 40 02 u9",
+        "  a < 30 rl t't' 'x'",
+        "  a < 30 rl t't' 'x'",
+        "end",
+    ]
+
+
+def test_a_password_is_replaced() -> None:
+    (connect,) = packets("101600044d51545404c2003c00016100017500047365637265")
+    connect = bytes.fromhex("101700044d51545404c2003c0001610001750005") + b"s3cr\xff"
+    text = "\n".join(recorded((0.0, 1, SENT, connect)))
+    assert "s'u' s'redacted'" in text
+    assert "s3cr" not in text
+
+
+def test_connections_are_told_apart() -> None:
+    (other,) = packets("101100044d515454040200 3c0005782f792d37")
+    (nobody,) = packets("100c00044d515454040200 3c0000")
+    lines = recorded(
+        (0.0, 1, SENT, CONNECT),
+        (0.0, 2, SENT, CONNECT),  # takes over
+        (0.0, 1, CLOSED, b""),
+        (0.0, 3, SENT, other),
+        (0.0, 4, SENT, nobody),
+        (0.0, 5, CUT, b""),  # never said anything
+        (0.0, 6, SENT, b"\xff\xff"),
+        (0.0, 6, CUT, b""),
+        (0.0, 6, CUT, b""),
+    )
+    assert [line.split(" ")[0] for line in lines[3:]] == [
+        "a",
+        "a-again-1",
+        "a",
+        "x-y-7",
+        "anonymous-1",
+        "anonymous-2",
+        "anonymous-2",
+    ]
+    assert parse_trace(Path("area/x.trace"), "\n".join(lines))
+
+
+async def _exchange(address: tuple[str, int], data: bytes, answer_bytes: int) -> None:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(data)
+    await reader.readexactly(answer_bytes)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def _record_a_session() -> Recording:
+    async with Server(["tcp://127.0.0.1:0"], policy=AllowAll()) as server:
+        host, port = server.addresses[0].removeprefix("tcp://").rsplit(":", 1)
+        async with RecordingProxy(("127.0.0.1", 0), (host, int(port))) as proxy:
+            publish = bytes.fromhex("3406000174001278")
+            await _exchange(proxy.address, CONNECT + SUBSCRIBE + publish, 4 + 5 + 4 + 8)
+            async with asyncio.timeout(10):
+                while proxy.recording.occurrences[-1].what != CUT:
+                    await asyncio.sleep(0)
+    return proxy.recording
+
+
+def test_a_recorded_trace_replays(tmp_path: Path) -> None:
+    recording = asyncio.run(_record_a_session())
+    path = tmp_path / "area" / "new.trace"
+    path.parent.mkdir()
+    path.write_text(recording.trace("new"))
+    (scenario,) = parse_trace(path)
+    result = play_broker(scenario)
+    assert result.outcome is Outcome.PASSED, f"{path.read_text()}\n{result.report()}"
+    assert "a ! cut" in path.read_text()
+
+
+def test_nobody_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new.trace"
+    options = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--out", str(out)]
+    assert main([*options, "--seconds", "0.05"]) == 1
+    assert "nothing was recorded" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_wrong_address_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--listen", "here", "--to", "127.0.0.1:1", "--out", "x"])
+    assert caught.value.code == 2
+    assert "'here' is no HOST:PORT" in capsys.readouterr().err
