@@ -74,7 +74,7 @@ def test_a_shared_broker_is_left_as_it_was(
     for _ in range(2):
         assert main([address, "--traces", str(trace), "--ours"]) == 1
         text = capsys.readouterr().out
-        assert "failed  area/fails  (few.trace:11)" in text
+        assert "failed  area/fails  (few.trace:12)" in text
         assert text.endswith("2 passed, 1 failed, 0 skipped\n")
     assert _see_all(address).outcome is Outcome.PASSED
 
