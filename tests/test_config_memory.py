@@ -87,6 +87,8 @@ def subscriptions(rig: Rig) -> None:
         wild = Subscription(f"+/{number}/{levels}", 1)
         literal = Subscription(f"{number}/{levels}", 1)
         rig.send(channel, Subscribe(1, (wild, literal)))
+    assert channel.session is not None
+    assert len(channel.session.subscriptions) == 2 * COUNT
 
 
 def retained(rig: Rig) -> None:
@@ -151,7 +153,7 @@ SCENARIOS = [
             "max_sessions": 1,
             "max_subscriptions": 2 * COUNT,
             "max_packet_size_bytes": 2 * KIB,
-            "total_subscription_bytes": 2 * COUNT * 130,
+            "total_subscription_bytes": 2 * COUNT * 4_700,
         },
     ),
     (
@@ -162,8 +164,7 @@ SCENARIOS = [
             "max_sessions": 1,
             "retained_message_limit": COUNT,
             "max_packet_size_bytes": 2 * KIB,
-            "retained_bytes_limit": COUNT * 500,
-            "max_topic_levels": 21,
+            "retained_bytes_limit": COUNT * 6_700,
         },
     ),
     (

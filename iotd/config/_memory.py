@@ -12,29 +12,18 @@ from typing import Final, final
 
 from mqtt_core.broker import LIMITS, Limits
 
-COSTS: Final = {
-    "PROGRAM_BYTES": 64 * 1024 * 1024,
-    "CONNECTION_BYTES": 6_144,
-    "READ_BYTES": 262_144,
-    "SESSION_BYTES": 2_048,
-    "NAME_BYTES": 4 * 65_535,
-    "WILL_BYTES": 5 * 65_535,
-    "PLACE_BYTES": 64,
-    "IDENTIFIER_BYTES": 512,
-    "SUBSCRIPTION_BYTES": 1_024,
-    "FILTER_LEVEL_BYTES": 400,
-    "RETAINED_LEVEL_BYTES": 300,
-    "VERDICT_BYTES": 1_024,
+# Name -> bytes, rounded up, and what they are for.
+COSTS: Final[dict[str, tuple[int, str]]] = {
+    "PROGRAM_BYTES": (64 * 1024 * 1024, "interpreter and code"),
+    "CONNECTION_BYTES": (6_144, "a connection with its socket object"),
+    "READ_BYTES": (262_144, "what one read takes"),
+    "SESSION_BYTES": (2_048, "a session, with the engine's record of it"),
+    "NAME_BYTES": (4 * 65_535, "the longest user name, four bytes for each character"),
+    "WILL_BYTES": (5 * 65_535, "the longest will, four bytes for each character of its topic"),
+    "PLACE_BYTES": (64, "a place of an in-flight window"),
+    "IDENTIFIER_BYTES": (512, "a held packet identifier, with the engine's record of it"),
+    "VERDICT_BYTES": (1_024, "a remembered decision, with the longest topic that is remembered"),
 }
-"""Memory of one thing of each kind, rounded up.
-
-`CONNECTION_BYTES` is the connection with its socket object, `READ_BYTES` what one read takes.
-`NAME_BYTES` and `WILL_BYTES` are the longest user name and will, as text of four bytes for each
-character. `PLACE_BYTES` is one place of an in-flight window, `IDENTIFIER_BYTES` one held packet
-identifier, with the engine's copy. A level is a node of a tree with its dictionary.
-`VERDICT_BYTES` is a remembered decision with the longest topic that is remembered. `has_rules` in
-a formula is 1 if there are rules, else 0.
-"""
 
 
 @final
@@ -51,7 +40,7 @@ class Part:
     def worst_case_bytes(self, limits: Limits, has_rules: bool) -> int:
         """The most bytes of this part under `limits`."""
         names: dict[str, object] = {limit.name: getattr(limits, limit.name) for limit in LIMITS}
-        names |= COSTS
+        names |= {name: size for name, (size, _) in COSTS.items()}
         names["has_rules"] = int(has_rules)
         # The text is one of ours, below; the names are numbers, and min.
         return int(eval(self._code, {"__builtins__": {"min": min}}, names))
@@ -72,7 +61,7 @@ PARTS: Final = (
     Part(
         "sessions",
         "max_sessions * (SESSION_BYTES + 4 * max_client_id_bytes"
-        " + min(4 * max_packet_size_bytes, NAME_BYTES))",
+        " + has_rules * min(4 * max_packet_size_bytes, NAME_BYTES))",
     ),
     Part("in-flight windows", "max_sessions * max_inflight_messages * PLACE_BYTES"),
     Part("held identifiers", "total_held_identifiers * IDENTIFIER_BYTES"),
@@ -80,18 +69,9 @@ PARTS: Final = (
     # in flight may each come up to the limit.
     Part("messages waiting and in flight", "2 * 4 * total_queued_bytes"),
     Part("messages waiting for storage", "4 * total_uncommitted_bytes"),
-    Part(
-        "subscriptions",
-        "max_subscriptions * SUBSCRIPTION_BYTES + total_subscription_bytes"
-        " + min(max_subscriptions * max_topic_levels, total_subscription_bytes)"
-        " * FILTER_LEVEL_BYTES",
-    ),
-    Part(
-        "retained messages",
-        "4 * retained_bytes_limit"
-        " + min(retained_message_limit * max_topic_levels, retained_bytes_limit)"
-        " * RETAINED_LEVEL_BYTES",
-    ),
+    # Both are counted with what their trees take; a tree that branches everywhere takes more.
+    Part("subscriptions", "2 * total_subscription_bytes"),
+    Part("retained messages", "4 * retained_bytes_limit"),
     Part("topic cache", "topic_cache_bytes"),
     Part(
         "decisions of rules",

@@ -6,6 +6,7 @@ import json
 from typing import Final, TextIO, cast
 
 from iotd.config._keys import KEYS, SECTIONS, Value
+from iotd.config._memory import COSTS
 from iotd.config._records import Rule, User
 from iotd.config._settings import Settings
 from iotd.config._toml_write import public_fields, toml_value
@@ -92,6 +93,8 @@ def _table(settings: Settings, stream: TextIO) -> None:
     memory.add_section()
     memory.add_row("total", _mib(sum(size for _, size in parts)), "every limit used up at once")
     console.print(memory)
+    costs = ", ".join(f"{name} {size:,}" for name, (size, _) in COSTS.items())
+    console.print(Text(f"Names in capitals, in bytes: {costs}."))
 
 
 def _brief(value: Value) -> str:

@@ -92,10 +92,11 @@ the operating system come on top.
 | --- | --- |
 {parts}
 
-The costs in capitals, measured and rounded up:
+`has_rules` is 1 if there are rules, else 0. The names in capitals are what one thing takes, measured
+and rounded up:
 
-| cost | bytes |
-| --- | --- |
+| name | bytes | |
+| --- | --- | --- |
 {costs}
 """
 
@@ -110,7 +111,7 @@ def page() -> str:
             parts.append(_USERS.format(fields=_fields(User)))
             parts.append(_RULES.format(fields=_fields(Rule)))
     formulas = "\n".join(f"| {part.name} | `{part.formula}` |" for part in PARTS)
-    costs = "\n".join(f"| `{name}` | {size:,} |" for name, size in COSTS.items())
+    costs = "\n".join(f"| `{name}` | {size:,} | {what} |" for name, (size, what) in COSTS.items())
     parts.append(_MEMORY.format(parts=formulas, costs=costs))
     return "\n".join(parts)
 
