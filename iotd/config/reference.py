@@ -92,8 +92,8 @@ the operating system come on top.
 | --- | --- |
 {parts}
 
-`has_rules` is 1 if there are rules, else 0. The names in capitals are what one thing takes, measured
-and rounded up:
+`has_rules` is 1 if there are rules, else 0. The names in capitals are what one thing takes,
+measured and rounded up:
 
 | name | bytes | |
 | --- | --- | --- |
