@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from adapters.security._passwords import PasswordHash
-from mqtt_core._codes import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED, SERVER_BUSY
 from mqtt_core.broker import (
     ACCEPTED,
     ACCEPTED_UNRESTRICTED,
+    BAD_USER_NAME_OR_PASSWORD,
     DENIED,
+    NOT_AUTHORIZED,
+    SERVER_BUSY,
     AuthorizeRequest,
     AuthRequest,
     Decision,

@@ -32,7 +32,8 @@ class Rule(Struct, frozen=True, kw_only=True):
         Text,
         Meta(
             description="Topic filter that the topic must match. `%u` and `%c` stand for the "
-            "client's user name and client id, each as one whole level."
+            "client's user name and client id, each as one whole level; a name with `+`, `#` or "
+            "`/` fits no rule that has it."
         ),
     ]
     action: Annotated[

@@ -67,7 +67,8 @@ _RULES: Final = """\
 {fields}
 
 Rules are read from the first to the last, for every PUBLISH, every filter of a SUBSCRIBE and the
-topic of every will.
+topic of every will. A filter with wildcards is allowed by a rule if all that it matches is, and
+denied if anything is.
 
 ```toml
 [[auth.rules]]           # every user writes below its own name
