@@ -41,7 +41,7 @@ class Progress:
 class Client:
     """A connection with its unsent bytes and the start of a packet that has not wholly arrived."""
 
-    __slots__ = ("_poller", "_recv", "_tail", "_unsent", "name", "progress", "sock")
+    __slots__ = ("_poller", "_recv", "_send", "_tail", "_unsent", "name", "progress", "sock")
 
     def __init__(self, sock: Stream, poller: Registry, progress: Progress, name: str) -> None:
         self.sock: Final = sock
@@ -49,18 +49,19 @@ class Client:
         self.progress: Final = progress
         self._poller: Final = poller
         self._recv: Final = sock.recv
+        self._send: Final = sock.send
         self._unsent = b""
         self._tail = b""
         sock.setblocking(False)
         poller.register(sock.fileno(), READABLE)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Send as much as the socket takes and keep the rest."""
         if self._unsent:
             self._unsent += data
             return
         try:
-            sent = self.sock.send(data)
+            sent = self._send(data)
         except BlockingIOError:
             sent = 0
         except OSError as error:
@@ -109,6 +110,7 @@ class Publisher(Client):
         "_answers",
         "_copies",
         "_delivered",
+        "_in_order",
         "_last",
         "_messages",
         "_patterns",
@@ -145,6 +147,8 @@ class Publisher(Client):
         self._answers: Final = {kind: Tally(cycle) for kind in kinds}
         self._patterns: Final = {kind: acknowledgements(kind, cycle) for kind in kinds}
         self._last: Final = kinds[-1] if kinds else 0
+        # Where one kind of answer is all there is, whole reads of it are counted at once.
+        self._in_order: Tally | None = self._answers[_PUBACK] if workload.qos == 1 else None
 
     @property
     def answers(self) -> list[Tally]:
@@ -154,27 +158,38 @@ class Publisher(Client):
     def fill(self, now: float, elapsed_s: float) -> bool:
         """Send what may leave, by window, batch and pace; whether there could be more at once."""
         sent = self.sent
-        room = min(self._window + self.done - sent, BATCH, self._messages - sent)
+        room = self._window + self.done - sent
+        if room > BATCH:
+            room = BATCH
+        if room > self._messages - sent:
+            room = self._messages - sent
         if self._rate_per_s:
             room = min(room, int(elapsed_s * self._rate_per_s) - sent)
         if room <= 0 or self._unsent:
             return False
         series = self.series
-        at = sent % series.cycle * series.frame_bytes
+        length = series.frame_bytes
+        at = sent % series.cycle * length
         self.sent = sent = sent + room
         self.log.append((sent, now))
-        self.write(series.stream[at : at + room * series.frame_bytes])
+        self.write(series.stream[at : at + room * length])
         return room == BATCH
 
     def arrived(self, count: int) -> None:
         """So many deliveries of this publisher's messages have arrived somewhere."""
-        self._delivered += count
         if not self._last:
+            self._delivered += count
             self.done = self._delivered // self._copies
             self.progress.touched.add(self)
 
     def receive_data(self, chunk: bytes, now: float) -> None:
         """Count acknowledgements by the run, and answer each PUBREC with its PUBREL (4.3.3)."""
+        tally = self._in_order
+        if tally is not None and not len(chunk) & 3 and not self._tail:
+            if self._patterns[_PUBACK].startswith(chunk, 4 * (tally.count % tally.cycle)):
+                tally.count += len(chunk) >> 2
+                self._settled(len(chunk) >> 2)
+                return
         data = self._tail + chunk if self._tail else chunk
         at = 0
         while len(data) - at >= 4:
@@ -201,37 +216,47 @@ class Publisher(Client):
                 if block[at + 1] != 2 or not 1 <= packet_id <= tally.cycle:
                     raise self.unexpected(block[at:])
                 tally.take(packet_id - 1)
+            if not tally.in_order:
+                self._in_order = None
         if kind == self._last:
-            self.done += count
-            self.progress.acked += count
-            self.progress.touched.add(self)
+            self._settled(count)
+
+    def _settled(self, count: int) -> None:
+        self.done += count
+        self.progress.acked += count
+        self.progress.touched.add(self)
 
 
 @final
 class Source:
     """What one subscriber has had from one publisher."""
 
-    __slots__ = ("_log_at", "_timed", "publisher", "tally")
+    __slots__ = ("_log_at", "_progress", "_timed", "cycle_bytes", "publisher", "series", "tally")
 
     def __init__(self, publisher: Publisher) -> None:
         self.publisher: Final = publisher
+        self.series: Final = publisher.series
+        self.cycle_bytes: Final = publisher.series.cycle * publisher.series.frame_bytes
+        self._progress: Final = publisher.progress
         self.tally: Final = Tally(publisher.series.cycle)
         self._log_at = 0
         self._timed = 0
 
-    def note(self, now: float, latencies: defaultdict[int, int]) -> None:
-        """Time what was counted since last time, by when the publisher sent it."""
-        count = self.tally.count
+    def arrived(self, frames: int, now: float) -> None:
+        """So many frames have been counted: time them by when the publisher sent them."""
+        progress = self._progress
+        progress.received += frames
         timed = self._timed
+        self._timed = count = timed + frames
         log = self.publisher.log
         while timed < count and self._log_at < len(log):
             upto, sent_at = log[self._log_at]
-            step = min(upto, count)
-            latencies[int((now - sent_at) * 100_000)] += step - timed
-            timed = step
-            if step == upto:
+            if upto <= count:
                 self._log_at += 1
-        self._timed = count
+            step = upto if upto < count else count
+            progress.latencies[int((now - sent_at) * 100_000)] += step - timed
+            timed = step
+        self.publisher.arrived(frames)
 
 
 @final
@@ -284,27 +309,40 @@ class Subscriber(Client):
         """Take the next bytes: as a piece of the one stream, or frame by frame."""
         at = self._stream_at
         source = self._only
-        if at < 0 or source is None:
+        if source is None:
             self._take_frames(chunk, now)
-            return
-        series = source.publisher.series
-        length = self._frame_bytes
-        if not series.pattern.startswith(chunk, at):
+        elif at < 0:
+            if len(chunk) != self._frame_bytes or self._tail or not self._take_lone(source, chunk):
+                self._take_frames(chunk, now)
+            else:
+                source.arrived(1, now)
+        elif source.series.pattern.startswith(chunk, at):
+            length = self._frame_bytes
+            end = at + len(chunk)
+            frames = end // length - at // length
+            self._stream_at = end % source.cycle_bytes
+            if frames:
+                source.tally.count += frames
+                source.arrived(frames, now)
+        else:
             self._stream_at = -1
-            self._tail = series.pattern[at - at % length : at]
+            self._tail = source.series.pattern[at - at % self._frame_bytes : at]
             self._take_frames(chunk, now)
-            return
-        end = at + len(chunk)
-        frames = end // length - at // length
-        self._stream_at = end % (series.cycle * length)
-        if frames:
-            source.tally.take_many(frames)
-            self._arrived(source, frames, now)
 
-    def _arrived(self, source: Source, frames: int, now: float) -> None:
-        self.progress.received += frames
-        source.note(now, self.progress.latencies)
-        source.publisher.arrived(frames)
+    def _take_lone(self, source: Source, frame: bytes) -> bool:
+        """Acknowledge and count a frame that came alone, if it is the very next one."""
+        tally, pattern, id_at = source.tally, source.series.pattern, self._id_at
+        at = tally.count % tally.cycle * self._frame_bytes
+        if (
+            not tally.in_order
+            or not self._qos
+            or not pattern.startswith(frame[:id_at], at)
+            or not pattern.startswith(frame[id_at + 2 :], at + id_at + 2)
+        ):
+            return False
+        self.write((b"\x40\x02" if self._qos == 1 else b"\x50\x02") + frame[id_at : id_at + 2])
+        tally.count += 1
+        return True
 
     def _take_frames(self, chunk: bytes, now: float) -> None:
         if not self.sources:
@@ -336,17 +374,13 @@ class Subscriber(Client):
         if self._qos:
             length, at = self._frame_bytes, self._id_at
             start = b"\x40\x02" if self._qos == 1 else b"\x50\x02"
-            if count == 1:
-                self.write(start + block[at : at + 2])
-                blank = block[:at] + b"\0\0" + block[at + 2 :]
-            else:
-                acks = bytearray((start + b"\0\0") * count)
-                acks[2::4] = block[at::length]
-                acks[3::4] = block[at + 1 :: length]
-                self.write(acks)
-                cleared = bytearray(block)
-                cleared[at::length] = cleared[at + 1 :: length] = bytes(count)
-                blank = bytes(cleared)
+            acks = bytearray((start + b"\0\0") * count)
+            acks[2::4] = block[at::length]
+            acks[3::4] = block[at + 1 :: length]
+            self.write(acks)
+            cleared = bytearray(block)
+            cleared[at::length] = cleared[at + 1 :: length] = bytes(count)
+            blank = bytes(cleared)
         if self._only is not None:
             self._take_from_one(self._only, blank, count, now)
         else:
@@ -359,7 +393,7 @@ class Subscriber(Client):
             tally.take_many(count)
         else:
             self._take_singly(block)
-        self._arrived(source, count, now)
+        source.arrived(count, now)
 
     def _take_from_many(self, block: bytes, now: float) -> None:
         indexes = publisher_counts(block, self._payload_at, self._frame_bytes)
@@ -374,7 +408,7 @@ class Subscriber(Client):
             for index, frames in indexes.items():
                 self.sources[index].tally.take_many(frames)
         for index, frames in indexes.items():
-            self._arrived(self.sources[index], frames, now)
+            self.sources[index].arrived(frames, now)
 
     def _take_singly(self, block: bytes) -> None:
         """Compare every frame with the one that carries its number, and count it by that number."""

@@ -62,7 +62,7 @@ class Series:
         self.frame_bytes: Final = len(sent[0])
         self.payload_at: Final = self.frame_bytes - workload.size_bytes
         self.id_at: Final = self.payload_at - 2 if workload.qos else 0
-        self.stream: Final = memoryview(_extended(sent, BATCH * self.frame_bytes))
+        self.stream: Final = _extended(sent, BATCH * self.frame_bytes)
         self.pattern: Final = _extended(expected or sent, 2 * RECV_BYTES + self.frame_bytes)
 
     def frame(self, number: int) -> bytes:

@@ -26,7 +26,7 @@ class BenchmarkError(Exception):
 class Stream(Protocol):
     """What a client needs of its connection: a socket, or a stand-in for one."""
 
-    def send(self, data: bytes | bytearray | memoryview, /) -> int:
+    def send(self, data: bytes | bytearray, /) -> int:
         """Take as much as fits."""
 
     def recv(self, most: int, /) -> bytes:

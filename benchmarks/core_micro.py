@@ -32,7 +32,7 @@ class _Wire:
     def __init__(self) -> None:
         self.waiting = b""
 
-    def send(self, data: bytes | bytearray | memoryview, /) -> int:
+    def send(self, data: bytes | bytearray, /) -> int:
         self.waiting += data
         return len(data)
 

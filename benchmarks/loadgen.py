@@ -151,6 +151,7 @@ class Load:
         wanted = workload.deliveries
         wanted_acks = workload.publishers * workload.messages if workload.qos else 0
         touched, poll, clock = progress.touched, self._poller.poll, time.perf_counter
+        to_read, to_write = READABLE | BROKEN, WRITABLE
         is_paced = workload.rate_per_s > 0
         idle_s = min(1.0, stall_s)
         touched.update(self._publishers)
@@ -165,9 +166,9 @@ class Load:
             for fd, events in poll(_TICK_S if is_paced else 0 if touched else idle_s):
                 client = clients[fd]
                 now = moved = clock()
-                if events & (READABLE | BROKEN):
+                if events & to_read:
                     client.on_readable(now)
-                if events & WRITABLE:
+                if events & to_write:
                     client.on_writable()
                     if isinstance(client, Publisher):
                         touched.add(client)
