@@ -15,8 +15,7 @@ from iotd._version import __version__
 from iotd.cli._config import load_or_tell
 from iotd.cli._policy import policy_of
 from iotd.cli._program import CannotRunError, build, event_loop, python
-from iotd.config import Settings
-from iotd.config._problems import printable
+from iotd.config import Settings, printable
 from mqtt_core.broker import Decision
 
 # Descriptors that are not connections: standard streams, the poller, pipes, listeners.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iotd.config._keys import KEYS, SECTIONS, Key, Value
 from iotd.config._origin import Origin
-from iotd.config._problems import ConfigError, Problem
+from iotd.config._problems import ConfigError, Problem, printable
 from iotd.config._records import Rule, User
 from iotd.config._settings import Settings, load
 from iotd.config._show import FORMATS, show
@@ -22,5 +22,6 @@ __all__ = [
     "User",
     "Value",
     "load",
+    "printable",
     "show",
 ]
