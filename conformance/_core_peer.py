@@ -17,8 +17,8 @@ from mqtt_core.broker import (
     ASK,
     CLOSE_AFTER_FLUSH,
     CLOSE_NOW,
+    DENIED,
     EOF_BY_PEER,
-    FACT_ERROR,
     IMMEDIATE,
     LIMITS,
     PUBLISH_ACTION,
@@ -40,7 +40,6 @@ from mqtt_core.broker import (
     Rule,
     StaticUsers,
 )
-from mqtt_core.broker import DENIED as DENIED_DECISION
 
 Fragment = Callable[[bytes], list[bytes]]
 
@@ -64,6 +63,10 @@ class Haste:
     def pick(self, count: int) -> int:
         """Which of `count` answers comes next."""
         return 0
+
+    def refuses(self) -> bool:
+        """Whether the authenticator denies this, whatever the policy says."""
+        return False
 
     def wrap(self, policy: Policy) -> Policy:
         """The policy that the core is given."""
@@ -233,7 +236,7 @@ class CorePeer:
         self.broker.shut_down(IMMEDIATE, self.now)
         self.pump()
         self.settle((), True)
-        faults = [fact for fact in self.facts if fact.severity >= FACT_ERROR]
+        faults = [fact for fact in self.facts if fact.name == "fault"]
         if faults:
             error = faults[0].error
             return f"the core reported {faults[0]!r}" + (f": {error!r}" if error else "")
@@ -290,14 +293,16 @@ class CorePeer:
         return True
 
     def _decide(self, question: AuthRequest | AuthorizeRequest) -> Decision:
+        if self.haste.refuses():
+            return DENIED
         if isinstance(question, AuthRequest):
             decision = self.policy.authenticate(question)
             # Not "unrestricted": then nothing more would be asked.
-            return Decision(decision.reason) if decision else DENIED_DECISION
+            return Decision(decision.reason) if decision else DENIED
         verdict = self.policy.authorize(
             question.client_id, question.username, question.action, question.topic
         )
-        return Decision() if verdict == ALLOW else DENIED_DECISION
+        return Decision() if verdict == ALLOW else DENIED
 
     def _collect(self, channel: Channel) -> bool:
         for link in self.links:
