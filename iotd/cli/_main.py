@@ -13,8 +13,11 @@ def main(argv: Sequence[str] | None = None, runtime: str | None = None) -> int:
     `python -m adapters.gevent_server`.
 
     Exit codes: 0 done, 1 the program could not do its work (port in use, file missing), 2 the
-    command line or the configuration is wrong.
+    command line or the configuration is wrong, 130 interrupted before anything was started.
     """
-    from iotd.cli._app import run  # loads typer
+    try:
+        from iotd.cli._app import run  # loads typer
 
-    return run(sys.argv[1:] if argv is None else list(argv), runtime)
+        return run(sys.argv[1:] if argv is None else list(argv), runtime)
+    except KeyboardInterrupt:
+        return 130
