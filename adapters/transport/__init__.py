@@ -1,0 +1,49 @@
+"""What the servers share below MQTT: listen URLs and sockets, the turn, signals, the collector.
+
+Nothing here knows an event loop; a runtime offers what `Runtime` names.
+"""
+
+from adapters.transport._drive import (
+    RECEIVE_BYTES,
+    Authenticator,
+    Cancellable,
+    Drive,
+    Runtime,
+    Sendable,
+    gather,
+    log_fact,
+)
+from adapters.transport._listen import (
+    ACCEPT_RETRY_S,
+    DEFAULT_PORT,
+    SCHEMES,
+    ListenAddress,
+    Listener,
+    ListenError,
+    listen_address,
+    open_listeners,
+)
+from adapters.transport._process import StopSignals, raise_descriptor_limit
+from adapters.transport._server import ServerBase
+
+__all__ = [
+    "ACCEPT_RETRY_S",
+    "DEFAULT_PORT",
+    "RECEIVE_BYTES",
+    "SCHEMES",
+    "Authenticator",
+    "Cancellable",
+    "Drive",
+    "ListenAddress",
+    "ListenError",
+    "Listener",
+    "Runtime",
+    "Sendable",
+    "ServerBase",
+    "StopSignals",
+    "gather",
+    "listen_address",
+    "log_fact",
+    "open_listeners",
+    "raise_descriptor_limit",
+]

@@ -1,0 +1,62 @@
+"""The garbage collector while a server runs.
+
+The core cuts its own reference cycles, so almost nothing is left for the collector to find, but
+a full collection looks at every object of every session: 31 ms at 100,000 of them, 275 ms at a
+million. So while any server runs,
+
+- what was loaded before it started is frozen: never looked at again,
+- young objects are looked at after 50,000 net allocations, a number that traffic alone never
+  reaches since what it makes it also frees,
+- full collections happen once an hour, when a turn ends, instead of at any time.
+
+The last server to stop puts everything back, so that an embedding program keeps its own settings.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Final, final
+
+YOUNG_THRESHOLD: Final = 50_000
+"""Net allocations of container objects between two collections of the young ones."""
+
+MIDDLE_THRESHOLD: Final = 5
+"""Young collections between two of the middle generation."""
+
+NEVER: Final = 1_000_000_000
+"""As the last threshold: no full collection by itself."""
+
+FULL_COLLECTION_INTERVAL_S: Final = 3600.0
+"""Seconds between full collections."""
+
+
+@final
+class Collector:
+    """Tunes the process's collector for as long as at least one server holds it."""
+
+    _lock: Final = threading.Lock()
+    _holders = 0
+    _thresholds = (0, 0, 0)
+
+    @classmethod
+    def hold(cls) -> None:
+        """A server has started: freeze what is loaded and set the thresholds."""
+        with cls._lock:
+            cls._holders += 1
+            if cls._holders > 1:
+                return
+            cls._thresholds = gc.get_threshold()
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(YOUNG_THRESHOLD, MIDDLE_THRESHOLD, NEVER)
+
+    @classmethod
+    def release(cls) -> None:
+        """A server has stopped: after the last one everything is as it was before the first."""
+        with cls._lock:
+            cls._holders -= 1
+            if cls._holders:
+                return
+            gc.set_threshold(*cls._thresholds)
+            gc.unfreeze()

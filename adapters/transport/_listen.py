@@ -1,0 +1,224 @@
+"""Where a server listens: listen URLs, listening sockets, and errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+from typing import Final, final
+from urllib.parse import urlsplit
+
+SCHEMES: Final = ("tcp",)
+"""The schemes a listen URL may have."""
+
+DEFAULT_PORT: Final = 1883
+"""The port registered for MQTT over TCP; used when a URL names none."""
+
+BACKLOG: Final = 1024
+"""Connections the kernel holds ready between two accepts (it may cap this lower)."""
+
+ACCEPT_BATCH: Final = 64
+"""Connections taken from one listener before open connections get their turn."""
+
+ACCEPT_RETRY_S: Final = 0.1
+"""Pause before accepting is tried again after it failed, in seconds."""
+
+
+SocketAddress = tuple[object, ...]
+"""Host and port, and what IPv6 adds to them, as the `socket` module has it."""
+
+
+class ListenError(Exception):
+    """A listen URL cannot be used. The text is one line and says what to do."""
+
+    def __init__(self, url: str, message: str) -> None:
+        super().__init__(f"cannot listen on {url}: {message}" if url else message)
+        self.url: Final = url
+        self.message: Final = message
+
+
+@final
+class ListenAddress:
+    """One address to listen on, `tcp://HOST:PORT`."""
+
+    __slots__ = ("host", "port", "scheme")
+
+    def __init__(self, host: str, port: int, scheme: str = "tcp") -> None:
+        self.host: Final = host
+        self.port: Final = port
+        self.scheme: Final = scheme
+
+    @property
+    def url(self) -> str:
+        """The address as a URL, IPv6 hosts in brackets."""
+        return f"{self.scheme}://{name_of((self.host, self.port))}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect. A name other than `localhost` counts as public."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def listen_address(url: str) -> ListenAddress:
+    """The address that `url` names. Raises `ListenError` saying how to write it instead."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ListenError(url, f"write it with its scheme, such as tcp://{url}")
+    if scheme not in SCHEMES:
+        allowed = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ListenError(url, f"{scheme}:// is not available; allowed: {allowed}")
+    try:
+        parts = urlsplit(f"//{rest}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ListenError(url, f"{error}; write tcp://HOST:PORT, IPv6 as [HOST]") from None
+    if parts.path or parts.query or parts.fragment or "@" in rest:
+        raise ListenError(url, "only a host and a port may follow the scheme: tcp://HOST:PORT")
+    if not host or host == "*":
+        raise ListenError(
+            url,
+            "it names no host: write 127.0.0.1 for this machine alone, "
+            "0.0.0.0 for every IPv4 interface or [::] for every IPv6 interface",
+        )
+    return ListenAddress(host, DEFAULT_PORT if port is None else port, scheme)
+
+
+def name_of(address: SocketAddress) -> str:
+    """A socket address as `HOST:PORT`, IPv6 hosts in brackets."""
+    host = str(address[0])
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+
+
+@final
+class Listener:
+    """A listening socket and the URL it answers to, with the port it really has."""
+
+    __slots__ = ("error", "is_drained", "socket", "url")
+
+    def __init__(self, listening: socket.socket, scheme: str) -> None:
+        self.socket: Final = listening
+        self.url: Final = f"{scheme}://{name_of(listening.getsockname())}"
+        self.is_drained = True
+        self.error: OSError | None = None
+
+    def accept_batch(self) -> list[tuple[socket.socket, str]]:
+        """Connections that wait, at most `ACCEPT_BATCH`, made ready, each with its peer's name.
+
+        Afterwards `is_drained` tells whether none waits any more, and `error` is what made
+        accepting fail (out of descriptors, out of memory), else None.
+        """
+        accepted: list[tuple[socket.socket, str]] = []
+        self.is_drained = False
+        self.error = None
+        try:
+            while len(accepted) < ACCEPT_BATCH:
+                try:
+                    accepted.append(self.prepare(*self.socket.accept()))
+                except ConnectionError:
+                    pass  # it left before it was accepted
+        except (BlockingIOError, InterruptedError):
+            self.is_drained = True
+        except OSError as error:
+            self.error = error
+        return accepted
+
+    @staticmethod
+    def prepare(connected: socket.socket, address: SocketAddress) -> tuple[socket.socket, str]:
+        """An accepted socket made ready: non-blocking, small packets leave at once."""
+        connected.setblocking(False)
+        try:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # the peer is gone already; the first read says so
+        return connected, name_of(address)
+
+    def close(self) -> None:
+        """Stop listening; who waits unaccepted is turned away by the kernel."""
+        self.socket.close()
+
+
+def open_listeners(urls: Sequence[str]) -> list[Listener]:
+    """Bind and listen on every URL, or on none. Raises `ListenError` for the first that fails."""
+    if not urls:
+        raise ListenError("", "nothing to listen on: give a URL such as tcp://127.0.0.1:1883")
+    listeners: list[Listener] = []
+    try:
+        for url in urls:
+            address = listen_address(url)
+            for family, resolved in _resolve(url, address):
+                listeners.append(_open(url, address, family, resolved))
+    except ListenError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _resolve(url: str, address: ListenAddress) -> list[tuple[int, SocketAddress]]:
+    """The socket addresses of a host: one for a number, all that it has for a name."""
+    # As bytes it needs no codec for international names, which would be loaded for nothing.
+    host = address.host.encode() if address.host.isascii() else address.host
+    try:
+        found = socket.getaddrinfo(
+            host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ListenError(
+            url,
+            f"the host {address.host} is not known ({reason}); write an address or fix the name",
+        ) from None
+    return list(dict.fromkeys((family, resolved) for family, _, _, _, resolved in found))
+
+
+def _open(url: str, address: ListenAddress, family: int, resolved: SocketAddress) -> Listener:
+    listening: socket.socket | None = None
+    try:
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        if os.name == "posix":
+            # A restart need not wait for connections of the last run that linger in TIME_WAIT.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+            # There SO_REUSEADDR would let another program take the port from us.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        if family == socket.AF_INET6:
+            # [::] and 0.0.0.0 are two listeners, on every platform alike.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(resolved)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+        return Listener(listening, address.scheme)
+    except OSError as error:
+        if listening is not None:
+            listening.close()
+        raise ListenError(url, _what_to_do(error, address)) from error
+
+
+def _what_to_do(error: OSError, address: ListenAddress) -> str:
+    port = address.port
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"port {port} is in use; stop the program that listens on it or choose another port"
+            )
+        case errno.EACCES | errno.EPERM if port < 1024:
+            return (
+                f"port {port} needs privileges; choose a port from 1024 up "
+                "or grant the program CAP_NET_BIND_SERVICE"
+            )
+        case errno.EADDRNOTAVAIL:
+            return (
+                f"{address.host} is not an address of this machine; write one it has, "
+                "127.0.0.1 for this machine alone or 0.0.0.0 for every IPv4 interface"
+            )
+        case errno.EAFNOSUPPORT | errno.EPROTONOSUPPORT:
+            return f"this machine has no {'IPv6' if ':' in address.host else 'IPv4'}; use the other"
+        case errno.EMFILE | errno.ENFILE:
+            return "no file descriptor is left; raise the limit (ulimit -n) or listen on fewer URLs"
+        case _:
+            return f"{error.strerror or error}; choose another address or port"
