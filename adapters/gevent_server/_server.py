@@ -1,0 +1,179 @@
+"""The server on gevent: listeners, the runtime that the turn needs, start and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, final
+
+import gevent
+import gevent.event
+import gevent.socket
+
+from adapters.gevent_server._connection import READ, Connection
+from adapters.transport import (
+    ACCEPT_RETRY_S,
+    Drive,
+    Listener,
+    ServerBase,
+    StopSignals,
+    raise_descriptor_limit,
+)
+from mqtt_core.broker import GRACEFUL
+
+if TYPE_CHECKING:
+    from gevent._types import _Loop, _TimerWatcher
+
+
+@final
+class _Timer:
+    """`Cancellable` on a watcher."""
+
+    def __init__(self, watcher: _TimerWatcher) -> None:
+        self.cancel: Final = watcher.close
+
+
+@final
+class _Runtime:
+    """`Runtime` on a hub's loop, whose `run_callback` runs before each poll."""
+
+    def __init__(self, loop: _Loop) -> None:
+        self._loop: Final = loop
+        self._after_poll: Final = loop.timer(0.0)
+        self.call_soon: Final = loop.run_callback
+        self.call_from_thread: Final = loop.run_callback_threadsafe
+
+    def call_after_poll(self, callback: Callable[[], None]) -> None:
+        """By a timer that is due at once, since callbacks of callbacks run without a poll."""
+        self._after_poll.start(self._loop.run_callback, callback)
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> _Timer:
+        """By a timer of its own."""
+        watcher = self._loop.timer(delay_s)
+        watcher.start(callback, update=True)
+        return _Timer(watcher)
+
+    def close(self) -> None:
+        """Give back what the runtime holds of the loop."""
+        self._after_poll.close()
+
+
+@final
+class _Acceptor:
+    """Takes connections from one listener for as long as it is open."""
+
+    def __init__(self, drive: Drive, loop: _Loop, listener: Listener) -> None:
+        self._drive: Final = drive
+        self._loop: Final = loop
+        self._listener: Final = listener
+        self._retry: Final = loop.timer(ACCEPT_RETRY_S)
+        self._watcher: Final = loop.io(listener.socket.fileno(), READ)
+        self._watcher.start(self._accept)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._watcher.close()
+        self._retry.close()
+
+    def _accept_again(self) -> None:
+        self._watcher.start(self._accept)
+        self._accept()
+
+    def _accept(self) -> None:
+        listener = self._listener
+        for connected, peer in listener.accept_batch():
+            try:
+                Connection(self._drive, self._loop, connected, listener.url, peer)
+            except Exception as error:  # noqa: BLE001  this connection's fault alone
+                connected.close()
+                self._drive.fault(f"the connection of {peer} could not be taken", error)
+        if listener.error is not None:
+            self._drive.accept_failed(listener, listener.error)
+            self._watcher.stop()
+            self._retry.start(self._accept_again, update=True)
+        elif listener.is_drained:
+            self._drive.accept_recovered(listener)
+
+
+@final
+class Server(ServerBase):
+    """An MQTT broker on the hub of the thread that starts it.
+
+        with Server(["tcp://127.0.0.1:1883"]) as server:
+            server.serve_forever()
+
+    The options are those of `ServerBase`. Its methods may block, so call them in greenlets.
+    """
+
+    _acceptors: Sequence[_Acceptor] = ()
+    stopped: gevent.event.Event
+    """Set when the server has stopped; may be waited for together with other things."""
+
+    def start(self) -> None:
+        """Listen and serve. Raises `ListenError`; then nothing was started."""
+        listeners = self._open_listeners()
+        loop = gevent.get_hub().loop
+        self._runtime = _Runtime(loop)
+        self.stopped = gevent.event.Event()
+        self._drive.start(self._runtime, self.stopped.set)
+        self._acceptors = [_Acceptor(self._drive, loop, listener) for listener in listeners]
+
+    def serve_forever(self) -> None:
+        """Return when the server has stopped."""
+        self.stopped.wait()
+
+    def shut_down(self, mode: int = GRACEFUL) -> None:
+        """Stop: `GRACEFUL` tells clients and flushes, `IMMEDIATE` closes. Returns when all is done.
+
+        May be called again, also with a stronger mode, and before the server has started.
+        """
+        if not self._addresses:
+            return
+        self._stop_accepting()
+        if not self.stopped.is_set():
+            self._drive.shut_down(mode)
+        self.stopped.wait()
+        self._runtime.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shut_down()
+
+    def _stop_accepting(self) -> None:
+        acceptors, self._acceptors = self._acceptors, ()
+        for acceptor in acceptors:
+            acceptor.close()
+        self._close_listeners()
+
+
+def run(server: Server, *, on_ready: Callable[[], None]) -> int:
+    """Serve until a signal stops the server; returns the exit code. Raises `ListenError`.
+
+    For a program's main thread: SIGINT stops gracefully, SIGTERM at once, both with exit code 0;
+    a second signal of either kind ends the process there and then.
+    """
+    signals = StopSignals()
+    raise_descriptor_limit()
+    server.start()
+    if not signals.mode:
+        on_ready()
+    signalled = gevent.spawn(_wait_for_signal, signals)
+    ends: list[gevent.event.Event | gevent.Greenlet[..., None]] = [server.stopped, signalled]
+    gevent.wait(ends, count=1)
+    server.shut_down(signals.mode or GRACEFUL)
+    signalled.kill()
+    return 0
+
+
+def _wait_for_signal(signals: StopSignals) -> None:
+    while not signals.mode:
+        gevent.socket.wait_read(signals.receiver.fileno())
+        signals.receiver.recv(64)
