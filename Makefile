@@ -14,7 +14,7 @@ export IOTD_BUILD
 VENV := .venv/bin/python
 DEV := .venv-dev/bin/python
 PIP := -m pip --quiet --disable-pip-version-check
-SOURCE := adapters benchmarks build_backend conformance iotd mqtt_core newsfragments setup.py tests
+SOURCE := adapters benchmarks build_backend conformance examples iotd mqtt_core newsfragments tests tools
 
 # The checksum of everything below the given paths, names and contents: no file time is trusted, and a
 # deleted file counts.
@@ -92,8 +92,8 @@ format: $(DEV_READY)
 	$(DEV) -m ruff format .
 
 # Pages made from the code: each module writes its own, or with --check fails if it is stale.
-GENERATORS := $(foreach module,iotd.config.reference conformance.table,\
-	$(if $(wildcard $(subst .,/,$(module)).py),$(module)))
+GENERATORS := iotd.config.reference conformance.table \
+	$(patsubst tools/%.py,tools.%,$(wildcard tools/[a-z]*.py))
 
 .PHONY: docs docs-fresh
 docs: $(DEV_READY)
