@@ -1,0 +1,162 @@
+"""The examples run, against a real server, as somebody would start them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from iotd import Server
+from mqtt_core import ConnAck, Connect, Connection, Packet, Publish, SubAck
+from mqtt_core.broker import Policy, StaticUsers
+
+EXAMPLES: Final = Path(__file__).resolve().parents[1] / "examples"
+PATIENCE_S: Final = 20.0
+
+
+# A client over a plain socket
+
+
+def run_client(policy: Policy | None = None) -> tuple[int, str, str]:
+    """Run the example against a server; exit code, output, errors."""
+
+    async def run() -> tuple[int, str, str]:
+        async with Server(["tcp://127.0.0.1:0"], policy=policy) as server:
+            host, _, port = server.addresses[0].removeprefix("tcp://").rpartition(":")
+            return await start_client(host, port)
+
+    return asyncio.run(run())
+
+
+async def start_client(host: str, port: str) -> tuple[int, str, str]:
+    client = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLES / "plain_socket_client.py"),
+        host,
+        port,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(client.communicate(), PATIENCE_S)
+    assert client.returncode is not None
+    return client.returncode, output.decode(), errors.decode()
+
+
+def test_the_plain_socket_client_gets_its_message() -> None:
+    assert run_client() == (0, "greeting/hello Hello!\n", "")
+
+
+def test_the_plain_socket_client_says_that_it_is_refused() -> None:
+    nobody = StaticUsers({}, allow_anonymous=False)
+    assert run_client(nobody) == (1, "", "refused: not authorized\n")
+
+
+def test_the_plain_socket_client_says_that_it_was_cut_off() -> None:
+    async def run() -> tuple[int, str, str]:
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(2)  # the beginning of its CONNECT
+            writer.close()
+
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            return await start_client("127.0.0.1", str(port))
+
+    code, output, errors = asyncio.run(run())
+    assert (code, output) == (1, "")
+    # Closing with bytes unread may look like a reset to the client: both are the end.
+    assert "connection closed by the peer" in errors or "ConnectionResetError" in errors
+
+
+# A broker in a program
+
+
+class Client:
+    """A client of ours over a blocking socket."""
+
+    def __init__(self, url: str, connect: Connect) -> None:
+        host, _, port = url.removeprefix("tcp://").rpartition(":")
+        self.connection = Connection()
+        self._socket = socket.create_connection((host, int(port)), PATIENCE_S)
+        self._waiting: list[Packet] = []
+        self.connection.send_connect(connect, 0.0)
+        self.flush()
+
+    def flush(self) -> None:
+        self._socket.sendall(b"".join(iter(self.connection.data_to_send, b"")))
+
+    def next_of(self, kind: type[Packet]) -> Packet:
+        """The next packet of a type; others before it are skipped."""
+        while True:
+            while self._waiting:
+                packet = self._waiting.pop(0)
+                if isinstance(packet, kind):
+                    return packet
+            data = self._socket.recv(65_536)
+            assert data, f"the connection was closed before a {kind.__name__} came"
+            self.connection.receive_data(data, 0.0)
+            self.flush()
+            self._waiting += self.connection.events()
+
+    def close(self) -> None:
+        self.connection.send_disconnect(0.0)
+        self.flush()
+        while self._socket.recv(65_536):
+            pass
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def running(example: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The example as a process that SIGINT ends, whoever started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored is inherited
+    try:
+        program = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / example), *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="platform: no SIGINT for another process")
+def test_the_embedded_server_serves_by_its_rules_and_stops() -> None:
+    with running("embedded_server.py", "tcp://127.0.0.1:0") as program:
+        assert program.stdout is not None
+        words = program.stdout.readline().split()
+        assert words[:2] == ["listening", "on"]
+        dashboard = Client(words[2], Connect("d", username="dashboard", password=b"secret"))
+        sensor = Client(words[2], Connect("s", username="sensor-1", password=b"also secret"))
+        dashboard.next_of(ConnAck)
+        sensor.next_of(ConnAck)
+        dashboard.connection.send_subscribe([("site/#", 1)], 0.0)
+        dashboard.flush()
+        assert dashboard.next_of(SubAck) == SubAck(1, (1,))
+        for topic in ("site/sensor-2/t", "site/sensor-1/t"):  # only the second is its own
+            sensor.connection.send_publish(topic, b"21.5", qos=1, now=0.0)
+        sensor.flush()
+        message = dashboard.next_of(Publish)
+        assert isinstance(message, Publish)
+        assert (message.topic, message.payload) == ("site/sensor-1/t", b"21.5")
+        sensor.close()
+        dashboard.close()
+        program.send_signal(signal.SIGINT)
+        output, _ = program.communicate(timeout=PATIENCE_S)
+        assert program.returncode == 0
+    lines = [line.split()[:2] for line in output.splitlines()]
+    assert ["client.connected", "d"] in lines
+    assert ["client.disconnected", "s"] in lines
