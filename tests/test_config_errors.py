@@ -206,6 +206,7 @@ def test_what_is_shown_of_a_value_is_short_and_prints() -> None:
             "password_hash ([[auth.users]] for each)",
         ),
         ("users = [1]", "auth.users[0]: found a number; allowed: a table"),
+        ("users = [1979-05-27]", "auth.users[0]: found something else; allowed: a table"),
         ("users = [{}]", "auth.users[0].name: is missing"),
         (
             'users = [{ name = "a" }]',

@@ -223,6 +223,7 @@ def test_any_limits_come_through_file_and_environment(
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
 )
 
 
@@ -234,7 +235,7 @@ def problems_of(environment: dict[str, str], flags: dict[str, object]) -> tuple[
     return ()
 
 
-@given(st.dictionaries(st.sampled_from(sorted(KEYS)), ANYTHING))
+@given(st.dictionaries(st.sampled_from(sorted(KEYS)), ANYTHING, max_size=8))
 def test_any_value_gives_settings_or_problems_of_one_line(found: dict[str, object]) -> None:
     flags = {path: value for path, value in found.items() if KEYS[path].flags}
     variables = {KEYS[path].variable: str(value) for path, value in found.items()}

@@ -214,11 +214,8 @@ def run(arguments: list[str], runtime: str | None) -> int:
         check_adapters()
         app(arguments, prog_name=name, obj=runtime)
     except SystemExit as end:
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-            return EXIT_CANNOT_RUN
-        return end.code or 0
+        return end.code if isinstance(end.code, int) else 0
     except CannotRunError as error:
         print(f"iotd: {error}", file=sys.stderr)
         return EXIT_CANNOT_RUN
-    return 0
+    raise AssertionError("a command line ends with SystemExit")

@@ -44,11 +44,7 @@ def printable(text: str) -> str:
 
 def shown(value: object) -> str:
     """`value` as it would stand in a configuration, on one line and not longer than a line."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except ValueError:
-        text = repr(value)
-    text = printable(text)
+    text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 60 else text[:57] + "..."
 
 

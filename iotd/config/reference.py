@@ -59,6 +59,9 @@ Make a hash with `iotd hash-password`: it asks for the password and prints the l
 The hash is scrypt, with a cost of 16 MiB and tens of milliseconds for whoever tries passwords out.
 It is checked on a thread of its own, never by what serves the other clients; a password that has
 been right once is remembered as a keyed digest in memory, so that a fleet reconnects quickly.
+
+Without users and rules everybody may connect, and a user name that a client sends is not checked
+and means nothing. With either, a user name that is not in the list is refused.
 """
 
 _RULES: Final = """\
