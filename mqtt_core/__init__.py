@@ -1,6 +1,6 @@
 """MQTT without I/O: packets, connection state and delivery handshakes, for clients and servers."""
 
-from mqtt_core._codes import MQTT_3_1, MQTT_3_1_1, MQTT_5, reason_name
+from mqtt_core._codes import MQTT_3_1, MQTT_3_1_1, MQTT_5, SUCCESS, reason_name
 from mqtt_core._connection import Connection, ConnectionLost
 from mqtt_core._encode import encode
 from mqtt_core._errors import (
@@ -44,6 +44,7 @@ __all__ = [
     "NO_PROPERTIES",
     "SERVER",
     "SERVER_MAY_SEND",
+    "SUCCESS",
     "ConnAck",
     "Connect",
     "Connection",

@@ -15,7 +15,7 @@ clock, sections those of MQTT 3.1.1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 from mqtt_core._codes import (
     CONNACK,
@@ -103,10 +103,12 @@ _DISCONNECT: Final = Disconnect()
 _ACK_STATEMENT: Final = "MQTT-2.3.1-6"
 
 
+@final
 class ConnectionLost(Packet):
     """An event that is no packet: the connection ended without DISCONNECT; `why` says how."""
 
-    FIELDS = ("why",)
+    FIELDS: ClassVar[tuple[str, ...]] = ("why",)
+    __match_args__: ClassVar[tuple[str, ...]] = ("why",)
 
     def __init__(self, why: str) -> None:
         self.why: Final = why
@@ -118,7 +120,9 @@ class Connection:
 
     `flow` carries a session's delivery state over from an earlier connection; `topics` and
     `writers` can be shared by many connections of one owner. With `manual_acks` the caller
-    acknowledges QoS 1 and 2 messages itself.
+    acknowledges QoS 1 and 2 messages itself. A SUBSCRIBE or UNSUBSCRIBE may have `max_filters`
+    filters; a client waits `connack_timeout_s` for its CONNACK. `discarded` has the messages of
+    an earlier connection that a new session has dropped: publish them again if they matter.
     """
 
     __slots__ = (
@@ -139,6 +143,9 @@ class Connection:
         "_requests",
         "_may_read",
         "discarded",
+        "_max_filters",
+        "_connack_timeout_s",
+        "_began_at_order",
     )
 
     def __init__(
@@ -149,6 +156,8 @@ class Connection:
         topics: TopicCache | None = None,
         writers: WriterPool | None = None,
         max_packet_size_bytes: int = 268_435_460,
+        max_filters: int = 1_000_000,
+        connack_timeout_s: float = 30.0,
         manual_acks: bool = False,
         now: float = 0.0,
     ) -> None:
@@ -168,6 +177,9 @@ class Connection:
         self._clean_start = True
         self._requests: dict[int, int] | None = None  # filters in SUBSCRIBEs without answer
         self._may_read = MAY_SEND[1 - role][OPENING]
+        self._max_filters: Final = max_filters
+        self._connack_timeout_s: Final = connack_timeout_s
+        self._began_at_order = 0  # the flow's order when CONNECT went out
         self.discarded: list[Message] = []
 
     # Input
@@ -248,9 +260,9 @@ class Connection:
             check_empty(body, end)
             return _PINGRESP
         if kind == SUBSCRIBE:
-            return decode_subscribe(data, int(body), int(end))
+            return decode_subscribe(data, int(body), int(end), self._max_filters)
         if kind == UNSUBSCRIBE:
-            return decode_unsubscribe(data, int(body), int(end))
+            return decode_unsubscribe(data, int(body), int(end), self._max_filters)
         if kind == SUBACK:
             return decode_suback(data, int(body), int(end))
         if kind == UNSUBACK:
@@ -404,9 +416,10 @@ class Connection:
         if packet.session_present and self._clean_start:
             raise self._fail("session present for a clean session", "MQTT-3.2.2-1")
         if not packet.session_present:
-            self.discarded = flow.reset()  # the session is a new one on both sides
+            # The session is a new one on both sides; what followed CONNECT belongs to it.
+            self.discarded += flow.reset(self._began_at_order)
             return
-        for packet_id in flow.unfinished():
+        for packet_id in flow.unfinished(self._began_at_order):
             self._send_again(flow, packet_id, now)
 
     def _send_again(self, flow: Flow, packet_id: int, now: float) -> None:
@@ -444,10 +457,15 @@ class Connection:
         self._clean_start = packet.clean_start
         if packet.clean_start:  # [v3 MQTT-3.1.2-6]
             self.discarded = self._own_flow().reset()
+        self._began_at_order = self._own_flow().order
         self._set_state(ANSWERING)
 
     def send_connack(self, packet: ConnAck, now: float) -> None:
-        """Answer a CONNECT (3.2); a refusal ends the connection. Raises `LocalProtocolError`."""
+        """Answer a CONNECT (3.2); a refusal ends the connection.
+
+        What the client has sent behind its CONNECT is read with the next `receive_data`, whose
+        chunk may be empty. Raises `LocalProtocolError`.
+        """
         self._send(CONNACK, packet, now)
         self._set_state(CONNECTED if packet.reason == SUCCESS else CLOSING)
 
@@ -529,10 +547,6 @@ class Connection:
             raise LocalProtocolError("all packet identifiers are in use")
         return flow.start(None, step)
 
-    def send_packet(self, packet: Packet, kind: int, now: float) -> None:
-        """Send any packet of type `kind` that the state allows. Raises `LocalProtocolError`."""
-        self._send(kind, packet, now)
-
     def send_pingreq(self, now: float) -> None:
         """Ask the server for a sign of life (3.12). Raises `LocalProtocolError`."""
         self._send(PINGREQ, _PINGREQ, now)
@@ -565,7 +579,11 @@ class Connection:
 
     def next_deadline(self) -> float | None:
         """When `advance` is to be called at the latest; None for never."""
-        if self.role != CLIENT or not self.keep_alive_s or self.state != CONNECTED:
+        if self.role != CLIENT or self.state not in (ANSWERING, CONNECTED):
+            return None
+        if self.state == ANSWERING:
+            return self._sent_at + self._connack_timeout_s
+        if not self.keep_alive_s:
             return None
         if self._ping_at >= 0:
             return self._ping_at + self.keep_alive_s
@@ -576,7 +594,10 @@ class Connection:
         deadline = self.next_deadline()
         if deadline is None or now < deadline:
             return
-        if self._ping_at >= 0:
+        if self.state == ANSWERING:
+            self._lose("no CONNACK in time")
+            self._set_state(CLOSING)
+        elif self._ping_at >= 0:
             self._lose("no PINGRESP within the keep-alive period")
             self._set_state(CLOSING)
         else:

@@ -17,6 +17,7 @@ from mqtt_core._codes import (
     MQTT_3_1_1,
     PROTOCOL_ERROR,
     PUBREL,
+    QUOTA_EXCEEDED,
     REASON_OF_RETURN_CODE,
     SUBACK_FAILURE,
     SUBSCRIBE,
@@ -291,8 +292,8 @@ def decode_connack(data: bytes, body: int, end: int) -> ConnAck:
     return ConnAck(flags == 1, REASON_OF_RETURN_CODE[code] if known else UNSPECIFIED_ERROR)
 
 
-def decode_subscribe(data: bytes, body: int, end: int) -> Subscribe:
-    """SUBSCRIBE (3.8)."""
+def decode_subscribe(data: bytes, body: int, end: int, limit: int) -> Subscribe:
+    """SUBSCRIBE (3.8) with at most `limit` topic filters."""
     reader = Reader(data, body, end)
     packet_id = _request_id(reader)
     subscriptions: list[Subscription] = []
@@ -305,6 +306,10 @@ def decode_subscribe(data: bytes, body: int, end: int) -> Subscribe:
                 f"subscription options are 0x{options:02X}", "MQTT-3.8.3-4", at
             )
         subscriptions.append(Subscription(topic_filter, options))
+        if len(subscriptions) > limit:
+            raise RemoteProtocolError(
+                f"SUBSCRIBE has more than {limit} topic filters", "", at, QUOTA_EXCEEDED
+            )
     if not subscriptions:
         raise RemoteProtocolError(
             "SUBSCRIBE has no topic filter", "MQTT-3.8.3-3", end, PROTOCOL_ERROR
@@ -312,13 +317,17 @@ def decode_subscribe(data: bytes, body: int, end: int) -> Subscribe:
     return Subscribe(packet_id, tuple(subscriptions))
 
 
-def decode_unsubscribe(data: bytes, body: int, end: int) -> Unsubscribe:
-    """UNSUBSCRIBE (3.10)."""
+def decode_unsubscribe(data: bytes, body: int, end: int, limit: int) -> Unsubscribe:
+    """UNSUBSCRIBE (3.10) with at most `limit` topic filters."""
     reader = Reader(data, body, end)
     packet_id = _request_id(reader)
     topic_filters: list[str] = []
     while not reader.is_at_end:
         topic_filters.append(_topic_filter(reader, "MQTT-3.10.3-1"))
+        if len(topic_filters) > limit:
+            raise RemoteProtocolError(
+                f"UNSUBSCRIBE has more than {limit} topic filters", "", reader.at, QUOTA_EXCEEDED
+            )
     if not topic_filters:
         raise RemoteProtocolError(
             "UNSUBSCRIBE has no topic filter", "MQTT-3.10.3-2", end, PROTOCOL_ERROR

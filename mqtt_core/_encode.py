@@ -169,6 +169,8 @@ def encode_suback(packet: SubAck) -> bytes:
     """SUBACK (3.9); in 3.1.1 every failure is 0x80."""
     if not packet.reasons:
         raise LocalProtocolError("SUBACK needs a return code")
+    if min(packet.reasons) < 0:
+        raise LocalProtocolError(f"SUBACK reason is {min(packet.reasons)}")
     codes = [reason if reason <= 2 else SUBACK_FAILURE for reason in packet.reasons]
     return _frame(0x90, packet_id_bytes(packet.packet_id) + bytes(codes))  # [v3 MQTT-3.9.3-2]
 

@@ -29,8 +29,8 @@ _LARGEST: Final = 65_536
 
 
 @final
-class InFlightBytes:
-    """Bytes of the unacknowledged messages of many sessions together, and their limit."""
+class ByteCount:
+    """Bytes of the messages of many sessions together, and their limit."""
 
     __slots__ = ("count", "limit")
 
@@ -64,7 +64,7 @@ class Flow:
         self,
         window: int = 65_535,
         window_bytes: int = 1 << 40,
-        total: InFlightBytes | None = None,
+        total: ByteCount | None = None,
     ) -> None:
         self.window = window
         self.window_bytes: Final = window_bytes
@@ -192,17 +192,31 @@ class Flow:
         if step != AWAITING_SUBACK and step != AWAITING_UNSUBACK:
             self.in_flight -= 1
 
-    def unfinished(self) -> list[int]:
+    @property
+    def order(self) -> int:
+        """A mark in time: handshakes that begin from now on have a greater one."""
+        return self._order
+
+    def unfinished(self, until: int | None = None) -> list[int]:
         """Identifiers in use, in the order in which their present packets were first sent.
 
-        [v3 MQTT-4.6.0-1]
+        With `until`, a former `order`, only those that had begun by then.  [v3 MQTT-4.6.0-1]
         """
+        last = self._order if until is None else until
         marks = self._marks
-        found = [(marks[at], at) for at in range(1, len(marks)) if marks[at]]
+        found = [
+            (marks[at], at) for at in range(1, len(marks)) if marks[at] and marks[at] >> 3 <= last
+        ]
         found.sort()
         return [at for _, at in found]
 
     # Incoming
+
+    @property
+    def held_count(self) -> int:
+        """How many QoS 2 messages have been received and not released."""
+        held = self.held
+        return 0 if held is None else len(held)
 
     def hold(self, packet_id: int) -> bool:
         """Note a QoS 2 PUBLISH; False for one that is held already.  [v3 MQTT-4.3.3-2]"""
@@ -225,14 +239,20 @@ class Flow:
             self.held = None
         return True
 
-    def reset(self) -> list[Message]:
-        """Forget everything; returns the messages that were not taken over, in order."""
-        messages = [self._messages[at] for at in self.unfinished()]
+    def reset(self, until: int | None = None) -> list[Message]:
+        """Forget everything, or what had begun by `until`, a former `order`.
+
+        Returns the messages that were not taken over, in order.
+        """
+        forgotten: list[Message] = []
+        for packet_id in self.unfinished(until):
+            message = self._messages[packet_id]
+            if message is not None:
+                forgotten.append(message)
+            self.finish(packet_id)
         self.held = None
-        self._messages = []
-        self._marks = []
-        self._cursor = 0
-        self._used = 0
-        self.in_flight = 0
-        self._count(-self.in_flight_bytes)
-        return [message for message in messages if message is not None]
+        if not self._used:
+            self._messages = []
+            self._marks = []
+            self._cursor = 0
+        return forgotten

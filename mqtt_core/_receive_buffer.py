@@ -120,11 +120,10 @@ class ReceiveBuffer:
         return self.end < len(self.data)
 
     @property
-    def size_bytes(self) -> int:
-        """Bytes held."""
+    def partial_bytes(self) -> int:
+        """Bytes of a packet that has arrived in part."""
         pending = self._pending
-        waiting = 0 if pending is None else len(pending)
-        return waiting + len(self.data) - self.end
+        return 0 if pending is None else len(pending)
 
     def clear(self) -> None:
         """Forget what is held; nothing of it will be read."""

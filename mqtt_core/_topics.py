@@ -15,8 +15,8 @@ _SLASH: Final = 0x2F
 _PLUS: Final = 0x2B
 _HASH: Final = 0x23
 
-TOPIC_OVERHEAD_BYTES: Final = 320
-"""What one cached topic takes beside the bytes of its name: objects, table entry, route."""
+TOPIC_OVERHEAD_BYTES: Final = 480
+"""What one cached topic takes beside the bytes of its name: objects, table entry, short route."""
 
 
 def decode_utf8(data: bytes) -> str | None:
@@ -127,9 +127,9 @@ class Topic:
 class TopicCache:
     """Valid topic names seen lately, bounded in bytes.
 
-    New names wait in a small probation queue and only those seen again there are kept: a
-    flood of names that are used once cannot push out those in use. Kept names leave second
-    chance first: one asked for since the last look stays.
+    Once the cache is full, new names wait in a small probation queue and only those seen again
+    there are kept: a flood of names that are used once cannot push out those in use. Kept
+    names leave second chance first: one asked for since the last look stays.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -175,9 +175,14 @@ class TopicCache:
         size = len(utf8) + TOPIC_OVERHEAD_BYTES
         if size > self._probation_limit_bytes:
             return topic  # used by its message, kept by nobody
+        topic.is_cached = True
+        if self._kept_bytes + size <= self._limit_bytes - self._probation_limit_bytes:
+            self._kept_bytes += size
+            self.kept[utf8] = topic
+            self._kept_queue.append(topic)
+            return topic
         while self._probation_bytes + size > self._probation_limit_bytes:
             self._drop_from_probation()
-        topic.is_cached = True
         self._probation[utf8] = topic
         self._probation_queue.append(topic)
         self._probation_bytes += size
@@ -194,6 +199,11 @@ class TopicCache:
             self._probation_bytes -= len(topic.utf8) + TOPIC_OVERHEAD_BYTES
             self._forget(topic)
 
+    def _tidy_probation(self) -> None:
+        """Drop from the queue what has been kept meanwhile."""
+        self._probation_queue = list(self._probation.values())
+        self._probation_at = 0
+
     def _forget(self, topic: Topic) -> None:
         topic.is_cached = False
         topic.route = None
@@ -202,6 +212,8 @@ class TopicCache:
     def _keep(self, topic: Topic) -> None:
         size = len(topic.utf8) + TOPIC_OVERHEAD_BYTES
         del self._probation[topic.utf8]
+        if len(self._probation_queue) > 64 + 2 * len(self._probation):
+            self._tidy_probation()
         self._probation_bytes -= size
         self._kept_bytes += size
         self.kept[topic.utf8] = topic

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final, final
 
 from mqtt_core.broker._auth import ALLOW, ASK, DENY, AuthorizeRequest, Decision
-from mqtt_core.broker._channel import WAIT_VERDICT, Channel
+from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._workspace import Workspace
+from mqtt_core.broker._workspace import WAIT_VERDICT, Workspace
 
 _REMEMBERED_TOPIC_BYTES: Final = 512
 
@@ -51,6 +51,7 @@ class Authorizer:
             return verdict
         token = self._ws.next_id()
         channel.wait = WAIT_VERDICT
+        self._ws.wait_for_answer(channel)
         if decided is None:
             channel.verdicts = {}
         channel.asked = key

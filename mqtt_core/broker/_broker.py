@@ -18,8 +18,14 @@ from mqtt_core._state import SERVER
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Decision, Policy
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._bursts import Bursts
-from mqtt_core.broker._causes import ANSWERS_UNREAD, FAULT, PROTOCOL_VIOLATION, QUOTA
-from mqtt_core.broker._channel import CLOSE_NO, WAIT_NO, Channel
+from mqtt_core.broker._causes import (
+    ANSWERS_UNREAD,
+    FAULT,
+    PROTOCOL_VIOLATION,
+    QUOTA,
+    TOO_MANY_HALF_CONNECTED,
+)
+from mqtt_core.broker._channel import CLOSE_NO, Channel
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
@@ -29,10 +35,11 @@ from mqtt_core.broker._incoming import Incoming
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
 from mqtt_core.broker._queues import Queues
+from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._stats import Stats, SysTopics
 from mqtt_core.broker._store import Completion, Failed, Request
-from mqtt_core.broker._workspace import Workspace
+from mqtt_core.broker._workspace import WAIT_NO, Workspace
 
 RUNNING: Final = 0
 GRACEFUL: Final = 1
@@ -40,7 +47,6 @@ IMMEDIATE: Final = 2
 
 _SYS_DEADLINE: Final = 1
 _DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
-_SHUT_DOWN_S: Final = 5.0
 _LEAST_SHARE: Final = 200  # deliveries for each piece of work in a turn, however many there are
 
 
@@ -63,14 +69,15 @@ class Broker:
     """An MQTT broker without I/O.
 
     `entropy(n)` gives n bytes that nobody can guess, `now` is the present on the monotonic
-    clock, `wall` in unix seconds. Raises nothing later on; `Limits` and `policy` are taken as
-    they are.
+    clock, `wall` in unix seconds, `version` the text of `$SYS/broker/version`, and
+    `last_number` that of the storage engine.
     """
 
     __slots__ = (
         "stats",
         "limits",
         "_ws",
+        "_sending",
         "_delivery",
         "_queues",
         "_bursts",
@@ -93,24 +100,26 @@ class Broker:
         now: float,
         wall: float,
         version: str = "iotd",
+        last_number: int = 0,
     ) -> None:
-        ws = Workspace(limits, policy, entropy, now, wall)
+        ws = Workspace(limits, policy, entropy, now, wall, last_number)
         self._ws: Final = ws
         self.stats: Final[Stats] = ws.stats
         self.limits: Final = limits
-        self._delivery: Final = Delivery(ws)
-        self._queues: Final = Queues(ws, self._delivery)
-        self._bursts: Final = Bursts(ws, self._delivery)
+        self._sending: Final = Sending(ws)
+        self._delivery: Final = Delivery(ws, self._sending)
+        self._queues: Final = Queues(ws, self._delivery, self._sending)
+        self._bursts: Final = Bursts(ws, self._sending)
         self._authorizer: Final = Authorizer(ws)
-        self._publishing: Final = Publishing(ws, self._delivery, self._authorizer)
+        self._publishing: Final = Publishing(ws, self._delivery, self._sending, self._authorizer)
         self._sessions: Final = Sessions(ws, self._delivery)
         self._endings: Final = Endings(ws, self._sessions, self._publishing)
         self._connecting: Final = Connecting(
-            ws, self._sessions, self._delivery, self._authorizer, self._endings
+            ws, self._sessions, self._sending, self._authorizer, self._endings
         )
         self._incoming: Final = Incoming(
             ws,
-            self._delivery,
+            self._sending,
             self._publishing,
             self._bursts,
             self._authorizer,
@@ -134,6 +143,7 @@ class Broker:
             topics=ws.topics,
             writers=ws.writers,
             max_packet_size_bytes=ws.limits.max_packet_size_bytes,
+            max_filters=ws.limits.max_subscriptions_per_session,
             now=now,
         )
         key = ws.next_id()
@@ -144,7 +154,7 @@ class Broker:
         if self._mode != RUNNING:
             self._endings.shut_down(channel, True)
         elif is_half_full:
-            self._endings.refuse_full(channel, True)
+            self._endings.end(channel, TOO_MANY_HALF_CONNECTED)
         return channel
 
     def receive(self, channel: Channel, chunk: bytes, now: float) -> None:
@@ -160,18 +170,20 @@ class Broker:
             ws.allowance = ws.limits.turn_deliveries
             if not self.run_input(channel):
                 ws.queue_work(channel)
-        elif channel.wants_read:
-            channel.wants_read = False
-            ws.mark_dirty(channel)
-        size = channel.connection.buffer.size_bytes
-        if size or channel.buffered:
-            self._count_input(channel, size)
+        else:
+            if channel.wants_read:
+                channel.wants_read = False
+                ws.mark_dirty(channel)
+            self._count_input(channel)
         if ws.doomed:
             self._close_doomed()
 
-    def _count_input(self, channel: Channel, size: int) -> None:
-        """Keep what has arrived in part within its total."""
+    def _count_input(self, channel: Channel) -> None:
+        """Keep packets that have arrived in part within their total."""
         ws = self._ws
+        size = channel.connection.buffer.partial_bytes
+        if size == channel.buffered:
+            return
         ws.input_bytes += size - channel.buffered
         channel.buffered = size
         if ws.input_bytes > ws.limits.total_input_bytes and channel.close == CLOSE_NO:
@@ -180,6 +192,11 @@ class Broker:
     def run_input(self, channel: Channel) -> bool:
         """Handle packets until there are no more, the channel has to wait, or its turn is
         over; False when it is over."""
+        is_done = self._handle_input(channel)
+        self._count_input(channel)
+        return is_done
+
+    def _handle_input(self, channel: Channel) -> bool:
         ws = self._ws
         flush_at = ws.limits.turn_output_bytes
         connection = channel.connection
@@ -198,6 +215,8 @@ class Broker:
                     channel.held_packet = packet
                 elif channel.verdicts is not None and channel.attempt is None:
                     channel.verdicts = None
+                if ws.doomed:
+                    self._close_doomed()  # nothing behind what ends a connection takes effect
                 ws.allowance -= 1
                 if ws.allowance < 0 or ws.unflushed > flush_at:
                     if connection.buffer.has_unread and channel.close == CLOSE_NO:
@@ -352,8 +371,8 @@ class Broker:
         if ws.work:
             return ws.now
         at = ws.deadlines.next_at()
-        if self._mode == GRACEFUL and not self.is_stopped and (at is None or self._stop_at < at):
-            return self._stop_at
+        if self._mode != RUNNING and not self.is_stopped:
+            return self._stop_at if at is None else min(at, self._stop_at)
         return at
 
     def advance(self, now: float) -> None:
@@ -490,7 +509,7 @@ class Broker:
             return
         self._ws.now = now
         self._mode = mode
-        self._stop_at = now + _SHUT_DOWN_S
+        self._stop_at = now + self.limits.shutdown_timeout_secs
         self._end_all(mode == IMMEDIATE)
 
     def _end_all(self, at_once: bool) -> None:

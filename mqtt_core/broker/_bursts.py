@@ -8,13 +8,12 @@ got meanwhile: what changed since it was asked for is left out.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, cast, final
 
 from mqtt_core.broker._channel import Channel
-from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._retained import Position
+from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import RetainedBurst, Session
 from mqtt_core.broker._store import Completion, Failed, MatchRetained, RetainedPage
 from mqtt_core.broker._workspace import Workspace
@@ -26,20 +25,21 @@ _PAGE: Final = 256
 class Bursts:
     """Reads pages of retained messages and sends them."""
 
-    __slots__ = ("_ws", "_delivery")
+    __slots__ = ("_ws", "_sending")
 
-    def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
+    def __init__(self, workspace: Workspace, sending: Sending) -> None:
         self._ws: Final = workspace
-        self._delivery: Final = delivery
+        self._sending: Final = sending
 
     def start(self, session: Session, topic_filter: bytes, qos: int) -> None:
         """Send the retained messages that match a new subscription.  [v3 MQTT-3.3.1-6]"""
         is_local = topic_filter.startswith(b"$SYS/") or topic_filter == b"$SYS"
         bursts = session.bursts
         if bursts is None:
-            bursts = deque()
+            bursts = {}
             session.bursts = bursts
-        bursts.append(RetainedBurst(topic_filter, qos, is_local))
+        # One that has not ended begins again; what is under way for it is dropped.
+        bursts[topic_filter] = RetainedBurst(topic_filter, qos, is_local)
         channel = session.channel
         if channel is not None:
             self._ws.mark_dirty(channel)
@@ -47,20 +47,17 @@ class Bursts:
     def stop(self, session: Session, topic_filter: bytes) -> None:
         """The subscription is over: so is what was still to come for it."""
         bursts = session.bursts
-        if bursts is None:
-            return
-        for burst in list(bursts):
-            if burst.topic_filter == topic_filter and not burst.is_reading:
-                bursts.remove(burst)
-        if not bursts:
-            session.bursts = None
+        if bursts is not None:
+            bursts.pop(topic_filter, None)
+            if not bursts:
+                session.bursts = None
 
     def pump(self, session: Session, channel: Channel) -> None:
         """Go on with the first burst, if there is room."""
         bursts = session.bursts
         if bursts is None or not channel.has_room:
             return
-        burst = bursts[0]
+        burst = next(iter(bursts.values()))
         if burst.is_reading:
             return
         room = _PAGE
@@ -102,7 +99,7 @@ class Bursts:
         messages = burst.left[:room]
         del burst.left[:room]
         for message in messages:
-            self._delivery.send_retained(session, channel, message, burst.qos)
+            self._sending.send_retained(session, channel, message, burst)
         if not burst.left and burst.position is None:
             self._finish(session, burst)
         self._ws.mark_dirty(channel)
@@ -116,17 +113,18 @@ class Bursts:
         position = cast(Position, burst.position)
         budget = self._ws.limits.output_budget_bytes
         for message in sys_retained.collect(position, room, budget):
-            self._delivery.send_retained(session, channel, message, burst.qos)
+            self._sending.send_retained(session, channel, message, burst)
         if position.is_at_end:
             self._finish(session, burst)
         self._ws.mark_dirty(channel)
 
     def _finish(self, session: Session, burst: RetainedBurst) -> None:
+        if self._is_current(session, burst):
+            self.stop(session, burst.topic_filter)
+
+    def _is_current(self, session: Session, burst: RetainedBurst) -> bool:
         bursts = session.bursts
-        if bursts is not None and burst in bursts:
-            bursts.remove(burst)
-            if not bursts:
-                session.bursts = None
+        return bursts is not None and bursts.get(burst.topic_filter) is burst
 
     def page_ended(self, session: Session, burst: RetainedBurst) -> None:
         """A page is not under way any more."""
@@ -149,8 +147,9 @@ class Bursts:
                 changes.clear()
         burst.position = page.position
         channel = session.channel
-        if session.is_ended or burst.topic_filter not in session.subscriptions:
-            self._finish(session, burst)
+        if not self._is_current(session, burst):
+            if channel is not None:
+                ws.mark_dirty(channel)
             return
         if channel is None:
             burst.left = messages
@@ -158,7 +157,7 @@ class Bursts:
                 self._finish(session, burst)
             return
         for message in messages:
-            self._delivery.send_retained(session, channel, message, burst.qos)
+            self._sending.send_retained(session, channel, message, burst)
         if page.position is None:
             self._finish(session, burst)
         ws.mark_dirty(channel)
@@ -166,7 +165,7 @@ class Bursts:
     def page_failed(self, session: Session, reason: str) -> None:
         """The store does not answer: the client is to come back later."""
         if not session.is_ended:
-            self._delivery.store_failed(session, reason)
+            self._sending.store_failed(session, reason)
 
 
 @final

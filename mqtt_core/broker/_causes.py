@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from mqtt_core._codes import (
-    ADMINISTRATIVE_ACTION,
     IMPLEMENTATION_SPECIFIC_ERROR,
     KEEP_ALIVE_TIMEOUT,
     NOT_AUTHORIZED,
@@ -17,7 +16,6 @@ from mqtt_core._codes import (
     QUOTA_EXCEEDED,
     SERVER_BUSY,
     SERVER_SHUTTING_DOWN,
-    SERVER_UNAVAILABLE,
     SESSION_TAKEN_OVER,
     SUCCESS,
     UNSPECIFIED_ERROR,
@@ -41,9 +39,7 @@ FAULT: Final = 14
 SHUT_DOWN: Final = 15
 UNAUTHORIZED: Final = 16
 TOO_MANY_HALF_CONNECTED: Final = 17
-SERVER_FULL: Final = 18
-ANSWERS_UNREAD: Final = 19
-CLOSED_BY_OPERATOR: Final = 20
+ANSWERS_UNREAD: Final = 18
 
 _CAUSES: Final[dict[int, tuple[str, int, bool]]] = {
     OPEN: ("open", SUCCESS, False),
@@ -66,9 +62,7 @@ _CAUSES: Final[dict[int, tuple[str, int, bool]]] = {
     SHUT_DOWN: ("server shutting down", SERVER_SHUTTING_DOWN, False),
     UNAUTHORIZED: ("not authorized", NOT_AUTHORIZED, True),
     TOO_MANY_HALF_CONNECTED: ("too many connections without CONNECT", SERVER_BUSY, False),
-    SERVER_FULL: ("too many connections", SERVER_UNAVAILABLE, False),
     ANSWERS_UNREAD: ("the client does not read its acknowledgements", QUOTA_EXCEEDED, True),
-    CLOSED_BY_OPERATOR: ("closed by the operator", ADMINISTRATIVE_ACTION, True),
 }
 
 

@@ -15,6 +15,7 @@ from mqtt_core._packets import Packet, Will
 from mqtt_core.broker._causes import OPEN
 from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._work import Work
+from mqtt_core.broker._workspace import WAIT_NO
 
 if TYPE_CHECKING:
     from mqtt_core.broker._broker import Broker
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 CLOSE_NO: Final = 0
 CLOSE_AFTER_FLUSH: Final = 1
 CLOSE_NOW: Final = 2
-
-# What a channel waits for before it reads on.
-WAIT_NO: Final = 0
-WAIT_CONNACK: Final = 1
-WAIT_VERDICT: Final = 2
-WAIT_FAN_OUT: Final = 3
-WAIT_STORE: Final = 4
 
 
 @final
@@ -81,6 +75,8 @@ class Channel(Work):
         "buffered",
         "deadline",
         "send_deadline",
+        "answer_deadline",
+        "waits_since",
         "blocked_at",
         "linger_left",
         "_broker",
@@ -128,6 +124,8 @@ class Channel(Work):
         self.buffered = 0  # bytes of input counted in the total
         self.deadline: Deadline | None = None
         self.send_deadline: Deadline | None = None
+        self.answer_deadline: Deadline | None = None
+        self.waits_since = 0.0
         self.blocked_at = 0.0
         self.linger_left = linger_left
 

@@ -18,15 +18,16 @@ from mqtt_core._codes import (
     SUCCESS,
     reason_name,
 )
+from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._packets import ConnAck, Connect
 from mqtt_core.broker._auth import ASK, DENY, WILL_ACTION, AuthRequest, Decision
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
-from mqtt_core.broker._channel import WAIT_CONNACK, WAIT_NO, Channel
-from mqtt_core.broker._delivery import Delivery
+from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._store import (
@@ -41,7 +42,7 @@ from mqtt_core.broker._store import (
     SessionRecord,
     Write,
 )
-from mqtt_core.broker._workspace import Workspace
+from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
 _GENERATED_ID_BYTES: Final = 16
 
@@ -78,19 +79,19 @@ class Attempt:
 class Connecting:
     """Takes CONNECT packets."""
 
-    __slots__ = ("_ws", "_sessions", "_delivery", "_authorizer", "_endings")
+    __slots__ = ("_ws", "_sessions", "_sending", "_authorizer", "_endings")
 
     def __init__(
         self,
         workspace: Workspace,
         sessions: Sessions,
-        delivery: Delivery,
+        sending: Sending,
         authorizer: Authorizer,
         endings: Endings,
     ) -> None:
         self._ws: Final = workspace
         self._sessions: Final = sessions
-        self._delivery: Final = delivery
+        self._sending: Final = sending
         self._authorizer: Final = authorizer
         self._endings: Final = endings
 
@@ -159,6 +160,9 @@ class Connecting:
             if utf8 == b"$SYS" or utf8.startswith(b"$SYS/"):
                 self.refuse(channel, NOT_AUTHORIZED, "the will's topic is read-only")
                 return
+            limit = ws.limits.max_topic_levels
+            if utf8.count(b"/") >= limit:
+                raise RemoteProtocolError(f"the will's topic has more than {limit} levels")
             if not attempt.is_unrestricted:
                 username = attempt.connect.username
                 verdict = self._authorizer.ask(channel, client_id, username, WILL_ACTION, utf8)
@@ -183,47 +187,69 @@ class Connecting:
 
     def claimed(self, attempt: Attempt, record: SessionRecord | None) -> None:
         """Store what the CONNECT asks for; its CONNACK rests on that."""
-        if attempt.is_over:
-            return
         ws = self._ws
+        sessions = self._sessions
+        client_id = attempt.client_id
+        unborn = 0  # stored for an earlier attempt that has come to nothing
+        if record is not None and record.session in sessions.unborn:
+            unborn = record.session
+            record = None
+        if attempt.is_over:
+            if unborn and client_id not in sessions.claims:
+                self._forget_unborn(unborn)
+            return
         connect = attempt.connect
-        known = self._sessions.get(attempt.client_id)
+        known = sessions.get(client_id)
         attempt.record = record
-        stored_key = known.key if known is not None else 0
-        if known is None and record is not None:
+        stored_key = unborn
+        if known is not None:
+            stored_key = known.key
+        elif record is not None:
             stored_key = record.session
         operations: list[Operation] = []
         if connect.clean_start:
             if stored_key:  # [v3 MQTT-3.1.2-6]
                 attempt.ended_key = stored_key
+                sessions.unborn.discard(stored_key)
                 operations.append(EndSession(stored_key))
+        elif unborn:
+            attempt.new_key = unborn
         elif not stored_key:
-            attempt.new_key = ws.next_id()
-            operations.append(SaveSession(attempt.new_key, attempt.client_id))
+            attempt.new_key = ws.next_number()
+            sessions.unborn.add(attempt.new_key)
+            operations.append(SaveSession(attempt.new_key, client_id))
         older = None if known is None else known.channel
         attempt.has_will = connect.will is not None
         if attempt.has_will or (older is not None and older.will is not None):
             # [v3 MQTT-3.1.2-8]
-            operations.append(SaveWill(attempt.client_id, connect.will))
+            operations.append(SaveWill(client_id, connect.will))
         if operations:
             ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
         else:
             self.committed(attempt)
 
+    def _forget_unborn(self, key: int) -> None:
+        self._sessions.unborn.discard(key)
+        self._ws.record(EndSession(key))
+
     def committed(self, attempt: Attempt) -> None:
         """All is stored: take over, answer, and bring the session to life."""
-        channel = attempt.channel
         if attempt.is_over:
             self._undo(attempt)
             return
         ws = self._ws
-        self._sessions.forget_claim(attempt)
+        channel = attempt.channel
         known = self._sessions.get(attempt.client_id)
         if known is not None and known.channel is not None:
             # The older connection ends, with its will, before the newer is answered.
             ws.stats.takeovers += 1
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
             known = self._sessions.get(attempt.client_id)
+        is_stored = known is not None or attempt.record is not None or attempt.new_key != 0
+        if not attempt.connect.clean_start and not is_stored:
+            self.claimed(attempt, None)  # the session that was there has ended meanwhile
+            return
+        self._sessions.forget_claim(attempt)
         session, is_present = self._session_for(attempt, known)
         session.is_unrestricted = attempt.is_unrestricted
         session.username = None  # kept only where rules will ask for it
@@ -237,7 +263,7 @@ class Connecting:
         ws.stats.connects_accepted += 1
         ws.tell("client.connected", channel, detail=_describe(attempt, is_present))
         channel.wait = WAIT_NO
-        self._delivery.resume(session, channel)
+        self._sending.resume(session, channel)
         ws.mark_dirty(channel)
         ws.queue_work(channel)
 
@@ -250,30 +276,36 @@ class Connecting:
             return sessions.make(attempt.client_id, 0), False  # [v3 MQTT-3.2.2-1]
         if known is not None:
             return known, True  # [v3 MQTT-3.2.2-2]
-        if attempt.record is not None and not attempt.new_key:
+        if attempt.record is not None:
             return sessions.restore(attempt.record), True
+        sessions.unborn.discard(attempt.new_key)
         return sessions.make(attempt.client_id, attempt.new_key), False  # [v3 MQTT-3.2.2-3]
 
     def _undo(self, attempt: Attempt) -> None:
-        """The channel has ended before CONNACK: take back what was stored for it."""
+        """The channel has ended before CONNACK: take back what was stored for it.
+
+        What a newer attempt of the client finds in the store, it deals with itself.
+        """
         ws = self._ws
-        newest = self._sessions.claims.get(attempt.client_id)
-        known = self._sessions.get(attempt.client_id)
+        sessions = self._sessions
+        known = sessions.get(attempt.client_id)
         if attempt.ended_key and known is not None and known.key == attempt.ended_key:
-            # The engine has ended the stored session already; so has it here.
-            if known.channel is None:
-                self._sessions.end(known)
-        if attempt.new_key:
-            ws.record(EndSession(attempt.new_key))
+            # The engine has ended the stored session, so it cannot go on here.
+            if known.channel is not None:
+                self._endings.end(known.channel, TAKEN_OVER)
+            sessions.end(known)
+            known = None
+        newest = sessions.claims.get(attempt.client_id)
+        if attempt.new_key and newest is None:
+            self._forget_unborn(attempt.new_key)
         if attempt.has_will and (newest is None or not newest.has_will):
-            will = None
-            if known is not None and known.channel is not None:
-                will = known.channel.will
-            ws.record(SaveWill(attempt.client_id, will))
+            older = None if known is None else known.channel
+            ws.record(SaveWill(attempt.client_id, None if older is None else older.will))
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
         ws = self._ws
+        self._sessions.unborn.discard(attempt.new_key)
         ws.stats.store_failures += 1
         ws.tell(
             "store.failed",

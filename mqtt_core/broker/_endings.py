@@ -17,10 +17,8 @@ from mqtt_core.broker._causes import (
     FAULT,
     KEEP_ALIVE_EXPIRED,
     PROTOCOL_VIOLATION,
-    REFUSED,
     REQUEST_TIMED_OUT,
     SEND_TIMED_OUT,
-    SERVER_FULL,
     SHUT_DOWN,
     TAKEN_OVER,
     TOO_MANY_HALF_CONNECTED,
@@ -28,18 +26,18 @@ from mqtt_core.broker._causes import (
     cause_name,
     publishes_will,
 )
-from mqtt_core.broker._channel import (
-    CLOSE_AFTER_FLUSH,
-    CLOSE_NO,
-    CLOSE_NOW,
-    WAIT_NO,
-    Channel,
-)
+from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._store import SaveWill
-from mqtt_core.broker._workspace import Workspace
+from mqtt_core.broker._workspace import (
+    ANSWER_DEADLINE,
+    WAIT_NO,
+    WAIT_STORE,
+    WAIT_VERDICT,
+    Workspace,
+)
 
 # Kinds of deadline of a channel.
 CONNECT_DEADLINE: Final = 1
@@ -139,6 +137,9 @@ class Endings:
                 self.end(channel, SEND_TIMED_OUT)
                 self._close_now(channel)
             return
+        if kind == ANSWER_DEADLINE:
+            self._check_answer(channel)
+            return
         channel.deadline = None
         if kind == LINGER_DEADLINE:
             self._close_now(channel)
@@ -148,6 +149,18 @@ class Endings:
             self.end(channel, REQUEST_TIMED_OUT)
         else:
             self._check_keep_alive(channel)
+
+    def _check_answer(self, channel: Channel) -> None:
+        """A verdict or the store has been waited for, perhaps too long."""
+        ws = self._ws
+        channel.answer_deadline = None
+        if channel.close != CLOSE_NO or channel.wait not in (WAIT_VERDICT, WAIT_STORE):
+            return
+        at = channel.waits_since + ws.limits.request_timeout_secs
+        if at > ws.now:
+            channel.answer_deadline = ws.deadlines.arm(at, ANSWER_DEADLINE, channel)
+        else:
+            self.end(channel, REQUEST_TIMED_OUT)
 
     def _check_keep_alive(self, channel: Channel) -> None:
         """Silent for 1.5 times the keep-alive, unless it is we who do not read.
@@ -197,6 +210,7 @@ class Endings:
             ws.stats.half_connected -= 1
         if attempt is not None:
             attempt.is_over = True
+            channel.attempt = None
             self._sessions.forget_claim(attempt)
         ws.asking.pop(channel.token, None)
         self._disarm(channel)
@@ -247,10 +261,11 @@ class Endings:
         name = "client.disconnected"
         if channel.session is None:
             name = "client.refused"
-            ws.stats.connects_refused += 1
             if cause in (EOF_BY_PEER, CONNECT_TIMED_OUT, TRANSPORT_ERROR):
                 name = "client.silent"
                 severity = FACT_DEBUG if cause != CONNECT_TIMED_OUT else FACT_INFO
+            else:
+                ws.stats.connects_refused += 1
         if cause == FAULT:
             ws.stats.faults += 1
         elif cause == PROTOCOL_VIOLATION:
@@ -279,6 +294,10 @@ class Endings:
         if deadline is not None:
             ws.deadlines.cancel(deadline)
             channel.send_deadline = None
+        deadline = channel.answer_deadline
+        if deadline is not None:
+            ws.deadlines.cancel(deadline)
+            channel.answer_deadline = None
         channel.output.clear()
         channel.connection.buffer.clear()
         ws.input_bytes -= channel.buffered
@@ -303,12 +322,8 @@ class Endings:
         self.end(channel, cause)
         self._close_now(channel)
 
-    def refuse_full(self, channel: Channel, is_half: bool) -> None:
-        """A connection that is one too many."""
-        self.end(channel, TOO_MANY_HALF_CONNECTED if is_half else SERVER_FULL)
-
     def shut_down(self, channel: Channel, at_once: bool) -> None:
         """The server is going down."""
-        self.end(channel, SHUT_DOWN if channel.session is not None else REFUSED)
+        self.end(channel, SHUT_DOWN)
         if at_once:
             self._close_now(channel)

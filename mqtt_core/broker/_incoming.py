@@ -40,12 +40,12 @@ from mqtt_core.broker._bursts import Bursts
 from mqtt_core.broker._causes import CLIENT_DISCONNECTED, STORE_FAILED
 from mqtt_core.broker._channel import Channel, GatedAck
 from mqtt_core.broker._connecting import Connecting
-from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._router import subscription_cost
+from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import (
     Completion,
@@ -59,6 +59,8 @@ from mqtt_core.broker._store import (
 )
 from mqtt_core.broker._workspace import Workspace
 
+_OPERATION_BYTES: Final = 300  # what an operation on a subscription counts while it is stored
+
 
 @final
 class Incoming:
@@ -66,7 +68,7 @@ class Incoming:
 
     __slots__ = (
         "_ws",
-        "_delivery",
+        "_sending",
         "_publishing",
         "_bursts",
         "_authorizer",
@@ -77,7 +79,7 @@ class Incoming:
     def __init__(
         self,
         workspace: Workspace,
-        delivery: Delivery,
+        sending: Sending,
         publishing: Publishing,
         bursts: Bursts,
         authorizer: Authorizer,
@@ -85,7 +87,7 @@ class Incoming:
         endings: Endings,
     ) -> None:
         self._ws: Final = workspace
-        self._delivery: Final = delivery
+        self._sending: Final = sending
         self._publishing: Final = publishing
         self._bursts: Final = bursts
         self._authorizer: Final = authorizer
@@ -141,7 +143,7 @@ class Incoming:
         self._settle(session, flow, packet_id)
 
     def _settle(self, session: Session, flow: Flow, packet_id: int) -> None:
-        number = self._delivery.finish(session, flow, packet_id)
+        number = self._sending.finish(session, flow, packet_id)
         if number:
             self._ws.record(Settle(session.key, number))
         if session.has_waiting and session.channel is not None:
@@ -156,7 +158,7 @@ class Incoming:
             flow = self._expect(session, packet_id, AWAITING_PUBREC)
             if session.key:
                 flow.advance(packet_id, STORING_PUBREL)
-                self._delivery.release(session, packet_id)
+                self._sending.release(session, packet_id)
                 return
             flow.advance(packet_id, AWAITING_PUBCOMP)
         self._write_ack(channel, 0x62, packet_id)  # [v3 MQTT-4.3.3-1]
@@ -201,16 +203,20 @@ class Incoming:
         channel.acks.append(ack)
         if operations:
             request_id = ws.next_id()
-            ws.submit(Write(request_id, operations), PendingAck(self, channel, ack))
+            size = len(operations) * _OPERATION_BYTES
+            ws.submit(Write(request_id, operations), PendingAck(self, channel, ack, size))
+            ws.hold_back(channel, size)
 
-    def stored(self, channel: Channel, ack: GatedAck) -> None:
+    def stored(self, channel: Channel, ack: GatedAck, size_bytes: int) -> None:
         """What an acknowledgement rests on is stored."""
         ack.is_ready = True
         self._publishing.send_acks(channel)
+        self._ws.let_go(channel, size_bytes)
 
-    def not_stored(self, channel: Channel, failure: Failed) -> None:
+    def not_stored(self, channel: Channel, failure: Failed, size_bytes: int) -> None:
         """The store has refused it.  [v3 MQTT-4.8.0-2]"""
         ws = self._ws
+        ws.let_go(channel, size_bytes)
         ws.stats.store_failures += 1
         ws.tell("store.failed", channel, severity=FACT_ERROR, detail=failure.reason)
         if channel.is_open:
@@ -228,6 +234,7 @@ class Incoming:
                     return False
                 if verdict == DENY:
                     denied.add(at)
+        self._ws.allowance -= len(packet.subscriptions)
         reasons: list[int] = []
         operations: list[Operation] = []
         granted: list[tuple[bytes, int]] = []
@@ -267,6 +274,7 @@ class Incoming:
         )
 
     def _take_unsubscribe(self, channel: Channel, session: Session, packet: Unsubscribe) -> None:
+        self._ws.allowance -= len(packet.topic_filters)
         operations: list[Operation] = []
         for topic_filter in packet.topic_filters:
             utf8 = topic_filter.encode()
@@ -284,17 +292,20 @@ class Incoming:
 class PendingAck(Pending):
     """Goes on when what an acknowledgement rests on is stored."""
 
-    __slots__ = ("_incoming", "_channel", "_ack")
+    __slots__ = ("_incoming", "_channel", "_ack", "_size_bytes")
 
-    def __init__(self, incoming: Incoming, channel: Channel, ack: GatedAck) -> None:
+    def __init__(
+        self, incoming: Incoming, channel: Channel, ack: GatedAck, size_bytes: int
+    ) -> None:
+        self._size_bytes: Final = size_bytes
         self._incoming: Final = incoming
         self._channel: Final = channel
         self._ack: Final = ack
 
     def done(self, completion: Completion) -> None:
         """Send it, if it is its turn."""
-        self._incoming.stored(self._channel, self._ack)
+        self._incoming.stored(self._channel, self._ack, self._size_bytes)
 
     def failed(self, failure: Failed) -> None:
         """Close the connection."""
-        self._incoming.not_stored(self._channel, failure)
+        self._incoming.not_stored(self._channel, failure, self._size_bytes)

@@ -1,8 +1,8 @@
 """Every limit of the broker in one place: name, default, bounds and the reason for each.
 
 `LIMITS` is the description that configuration, documentation and the worst-case memory
-estimate are made from; `Limits` holds one checked set of values. Nothing else in the core
-has a bound of its own.
+estimate are made from; `Limits` holds one checked set of values. Constants that no operator
+has a reason to change (the size of a page, say) stand beside the code they belong to.
 """
 
 from __future__ import annotations
@@ -155,6 +155,14 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "A connection whose socket takes nothing for this long is closed.",
         minimum=1,
         maximum=86_400,
+    ),
+    Limit(
+        "server",
+        "shutdown_timeout_secs",
+        5.0,
+        "Time a graceful shutdown takes at most; what is still open then is closed at once.",
+        minimum=0,
+        maximum=3_600,
     ),
     Limit(
         "server",
@@ -420,6 +428,7 @@ class Limits:
     turn_deliveries: int
     turn_output_bytes: int
     send_timeout_secs: float
+    shutdown_timeout_secs: float
     linger_timeout_secs: float
     linger_limit_bytes: int
     request_timeout_secs: float

@@ -90,16 +90,22 @@ class _Stored:
 class MemoryEngine:
     """Sessions, queues and retained messages in dictionaries and a trie."""
 
-    __slots__ = ("retained", "_sessions", "_by_client", "_wills", "_completions")
+    __slots__ = ("retained", "_last_number", "_sessions", "_by_client", "_wills", "_completions")
 
     def __init__(self, limits: Limits) -> None:
         self.retained: Final = RetainedMessages(
             limits.retained_message_limit, limits.retained_bytes_limit
         )
+        self._last_number = 0
         self._sessions: Final[dict[int, _Stored]] = {}
         self._by_client: Final[dict[str, int]] = {}
         self._wills: Final[dict[str, Will]] = {}
         self._completions: list[Completion] = []
+
+    @property
+    def last_number(self) -> int:
+        """The greatest number of a message or session, 0 for none."""
+        return self._last_number
 
     def submit(self, request: Request) -> None:
         """Take a request; its completion is there at once, for `take_completions`."""
@@ -160,6 +166,7 @@ class MemoryEngine:
 
     def _apply_to_session(self, operation: Operation) -> None:
         if isinstance(operation, SaveSession):
+            self._last_number = max(self._last_number, operation.session)
             self._sessions[operation.session] = _Stored(operation.client_id)
             self._by_client[operation.client_id] = operation.session
         elif isinstance(operation, EndSession):
@@ -186,6 +193,7 @@ class MemoryEngine:
 
     def _append(self, operation: Append) -> None:
         number = operation.number
+        self._last_number = max(self._last_number, number)
         for target in operation.targets:
             stored = self._sessions.get(target.session)
             if stored is None:

@@ -17,19 +17,13 @@ from mqtt_core._packets import Publish, Will
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED, UNAUTHORIZED
-from mqtt_core.broker._channel import (
-    CLOSE_NO,
-    WAIT_FAN_OUT,
-    WAIT_NO,
-    WAIT_STORE,
-    Channel,
-    GatedAck,
-)
+from mqtt_core.broker._channel import CLOSE_NO, Channel, GatedAck
 from mqtt_core.broker._delivery import Delivery, Resting
 from mqtt_core.broker._facts import FACT_ERROR, FACT_WARNING
 from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._router import Subscriber, Subscribers
+from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import (
     Completion,
@@ -42,9 +36,10 @@ from mqtt_core.broker._store import (
     Write,
 )
 from mqtt_core.broker._work import Work
-from mqtt_core.broker._workspace import Workspace
+from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
 
 _NARROW: Final = 64  # receivers of a message that is never put off
+_QUOTA_EPISODE_S: Final = 60.0
 
 
 @final
@@ -123,6 +118,7 @@ class PublishWrite(Pending):
         "message",
         "resting",
         "others",
+        "channel",
         "session",
         "packet_id",
         "waiters",
@@ -137,12 +133,14 @@ class PublishWrite(Pending):
         message: Message,
         resting: Resting | None,
         others: list[Operation],
+        channel: Channel | None,
         session: Session | None,
         packet_id: int,
     ) -> None:
         self.message: Final = message
         self.resting = resting
         self.others: Final = others  # changes beside those for the receivers
+        self.channel = channel  # whose reading pauses when the store is behind
         self.session: Final = session  # the publisher's, for QoS 2
         self.packet_id: Final = packet_id
         self.waiters: list[tuple[Channel, GatedAck]] = []
@@ -163,10 +161,28 @@ class PublishWrite(Pending):
 class Publishing:
     """Takes messages from publishers."""
 
-    __slots__ = ("_ws", "_delivery", "_authorizer", "_refuses", "_flush_at")
+    __slots__ = (
+        "_ws",
+        "_delivery",
+        "_sending",
+        "_authorizer",
+        "_refuses",
+        "_flush_at",
+        "_counted_at",
+        "_told_quota_at",
+    )
 
-    def __init__(self, workspace: Workspace, delivery: Delivery, authorizer: Authorizer) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        delivery: Delivery,
+        sending: Sending,
+        authorizer: Authorizer,
+    ) -> None:
         self._ws: Final = workspace
+        self._sending: Final = sending
+        self._counted_at = 0  # id of the newest write that told the number of retained messages
+        self._told_quota_at = -_QUOTA_EPISODE_S
         self._delivery: Final = delivery
         self._authorizer: Final = authorizer
         self._refuses: Final = workspace.limits.queue_full_policy == REFUSE
@@ -188,7 +204,7 @@ class Publishing:
         if utf8[0] == 0x24 and (utf8 == b"$SYS" or utf8.startswith(b"$SYS/")):
             is_allowed = False  # read-only to clients
         if message.topic.route is None:
-            self._check_levels(utf8)
+            self.check_levels(utf8, "topic name")
         if message.qos == 2 and not self._hold(channel, session, packet):
             return True
         if is_allowed:
@@ -197,11 +213,12 @@ class Publishing:
             self._refuse(channel, packet)
         return True
 
-    def _check_levels(self, utf8: bytes) -> None:
-        if utf8.count(b"/") >= self._ws.limits.max_topic_levels:
-            limit = self._ws.limits.max_topic_levels
+    def check_levels(self, utf8: bytes, name: str) -> None:
+        """Raise `RemoteProtocolError` for a topic with more levels than are served."""
+        limit = self._ws.limits.max_topic_levels
+        if utf8.count(b"/") >= limit:
             raise RemoteProtocolError(
-                f"topic name has more than {limit} levels", reason=TOPIC_NAME_INVALID
+                f"{name} has more than {limit} levels", reason=TOPIC_NAME_INVALID
             )
 
     def _refuse(self, channel: Channel, packet: Publish) -> None:
@@ -222,15 +239,18 @@ class Publishing:
             flow = self._ws.new_flow()
             session.flow = flow
         packet_id = packet.packet_id
-        if flow.hold(packet_id):
-            held = flow.held
+        held = flow.held
+        if held is None or packet_id not in held:
             limits = self._ws.limits
-            self._ws.held_identifiers += 1
-            is_over = self._ws.held_identifiers > limits.total_held_identifiers
-            if is_over or (held is not None and len(held) > limits.max_held_identifiers):
+            if (
+                self._ws.held_identifiers >= limits.total_held_identifiers
+                or flow.held_count >= limits.max_held_identifiers
+            ):
                 raise RemoteProtocolError(
                     "too many QoS 2 messages without PUBREL", reason=RECEIVE_MAXIMUM_EXCEEDED
                 )
+            flow.hold(packet_id)
+            self._ws.held_identifiers += 1
             return True
         unstored = session.unstored
         write = None if unstored is None else unstored.get(packet_id)
@@ -238,6 +258,8 @@ class Publishing:
             self._acknowledge(channel, packet)
             return False
         write.waiters.append((channel, self._gate(channel, packet)))
+        if write.channel is None:
+            write.channel = channel
         if write.is_failed:  # try again what the store has refused
             write.is_failed = False
             if write.resting is not None:
@@ -380,7 +402,7 @@ class Publishing:
         holder = session if packet is not None else None
         if holder is not None and packet is not None:
             packet_id = packet.packet_id
-        write = PublishWrite(self, message, resting, operations, holder, packet_id)
+        write = PublishWrite(self, message, resting, operations, channel, holder, packet_id)
         if channel is not None and packet is not None and message.qos:
             write.waiters.append((channel, self._gate(channel, packet)))
         if holder is not None:
@@ -395,14 +417,8 @@ class Publishing:
         if write.resting is not None:
             operations = [*operations, write.resting.operation()]
         ws.submit(Write(ws.next_id(), operations), write)
-        ws.uncommitted_bytes += write.size_bytes
-        is_behind = ws.uncommitted_bytes >= ws.limits.total_uncommitted_bytes
-        for channel, _ in write.waiters:
-            channel.uncommitted += 1
-            if is_behind or channel.uncommitted >= ws.limits.max_uncommitted_messages:
-                if channel.wait == WAIT_NO:
-                    channel.wait = WAIT_STORE
-                    ws.store_waiters.append(channel)
+        if write.channel is not None:
+            ws.hold_back(write.channel, write.size_bytes)
 
     def _gate(self, channel: Channel, packet: Publish) -> GatedAck:
         ack = GatedAck(_ack(packet), False)
@@ -436,14 +452,13 @@ class Publishing:
         """What a PUBLISH rests on is stored."""
         ws = self._ws
         if isinstance(completion, Done) and completion.retained >= 0:
-            ws.stats.retained_messages = completion.retained
-        self._uncount(write)
+            self._note_retained_count(completion)
         self._forget_unstored(write)
         resting = write.resting
         if resting is not None:
             for session, gated in resting.gated:
                 gated.is_ready = True
-                self._delivery.open_gate(session)
+                self._sending.open_gate(session)
             for session, _ in resting.stored:
                 if session.channel is not None:
                     ws.mark_dirty(session.channel)
@@ -451,7 +466,12 @@ class Publishing:
             ack.is_ready = True
             self.send_acks(channel)
         write.waiters = []
-        self.resume_waiters()
+        self._let_go(write)
+
+    def _note_retained_count(self, done: Done) -> None:
+        if done.request_id > self._counted_at:  # completions come in any order
+            self._counted_at = done.request_id
+            self._ws.stats.retained_messages = done.retained
 
     def not_stored(self, write: PublishWrite, failure: Failed) -> None:
         """The store has refused a PUBLISH: it is not acknowledged and its publisher is closed.
@@ -460,31 +480,40 @@ class Publishing:
         have not got the message, so that nobody gets it twice.
         """
         ws = self._ws
-        self._uncount(write)
         waiters = write.waiters
         write.waiters = []
-        if failure.is_quota and write.message.qos == 0:
-            ws.stats.dropped_retained_limit += 1
-        else:
-            ws.stats.store_failures += 1
-        ws.tell(
-            "retained.limit" if failure.is_quota else "store.failed",
-            waiters[0][0] if waiters else None,
-            severity=FACT_WARNING if failure.is_quota else FACT_ERROR,
-            detail=failure.reason,
-        )
+        self._tell_refusal(write, failure)
         write.is_failed = True
         if write.resting is not None:
             self._delivery.not_stored(write.resting)
         for channel, _ in waiters:
             if channel.is_open:
                 ws.doomed.append((channel, QUOTA if failure.is_quota else STORE_FAILED))
-        self.resume_waiters()
+        self._let_go(write)
 
-    def _uncount(self, write: PublishWrite) -> None:
-        self._ws.uncommitted_bytes -= write.size_bytes
-        for channel, _ in write.waiters:
-            channel.uncommitted -= 1
+    def _tell_refusal(self, write: PublishWrite, failure: Failed) -> None:
+        """A full retained store is told once for each episode, anything else each time."""
+        ws = self._ws
+        if not failure.is_quota:
+            ws.stats.store_failures += 1
+            ws.tell("store.failed", write.channel, severity=FACT_ERROR, detail=failure.reason)
+            return
+        ws.stats.dropped_retained_limit += 1
+        if ws.now >= self._told_quota_at + _QUOTA_EPISODE_S:
+            ws.tell(
+                "retained.limit",
+                write.channel,
+                severity=FACT_WARNING,
+                detail=f"{failure.reason}: {write.message.topic.name!r} is not retained; see "
+                "retained_message_limit and retained_bytes_limit",
+            )
+            self._told_quota_at = ws.now
+
+    def _let_go(self, write: PublishWrite) -> None:
+        channel = write.channel
+        if channel is not None:
+            write.channel = None
+            self._ws.let_go(channel, write.size_bytes)
 
     def _forget_unstored(self, write: PublishWrite) -> None:
         session = write.session
@@ -504,21 +533,6 @@ class Publishing:
             self._ws.stats.packets_sent += 1
         if not acks:
             channel.acks = None
-
-    def resume_waiters(self) -> None:
-        """Read on from those that waited for the store, if it has caught up."""
-        ws = self._ws
-        if not ws.store_waiters or ws.uncommitted_bytes >= ws.limits.total_uncommitted_bytes:
-            return
-        limit = ws.limits.max_uncommitted_messages
-        still: list[Channel] = []
-        for channel in ws.store_waiters:
-            if channel.uncommitted >= limit and channel.is_open:
-                still.append(channel)
-            elif channel.wait == WAIT_STORE:
-                channel.wait = WAIT_NO
-                ws.queue_work(channel)
-        ws.store_waiters = still
 
     # From the broker itself
 

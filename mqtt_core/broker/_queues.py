@@ -7,6 +7,7 @@ from typing import Final, cast, final
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import Completion, Failed, QueuePage, ReadQueue
 from mqtt_core.broker._workspace import Workspace
@@ -18,11 +19,12 @@ _PAGE: Final = 256
 class Queues:
     """Keeps messages coming to sessions that have some waiting."""
 
-    __slots__ = ("_ws", "_delivery")
+    __slots__ = ("_ws", "_delivery", "_sending")
 
-    def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
+    def __init__(self, workspace: Workspace, delivery: Delivery, sending: Sending) -> None:
         self._ws: Final = workspace
         self._delivery: Final = delivery
+        self._sending: Final = sending
 
     def pump(self, session: Session, channel: Channel) -> None:
         """Send what waits, and ask for more of it where only the engine has it."""
@@ -56,12 +58,10 @@ class Queues:
         if queue is None:
             return
         queue.reading = 0
-        stats = self._ws.stats
         count = queue.count
         size = queue.size_bytes
         queue.load(page.entries)
-        stats.queued_messages += queue.count - count
-        stats.queued_bytes += queue.size_bytes - size
+        self._ws.count_queued(queue.count - count, queue.size_bytes - size)
         if page.entries and session.channel is not None:
             self._ws.mark_dirty(session.channel)
 
@@ -70,7 +70,7 @@ class Queues:
         if session.queue is not None:
             session.queue.reading = 0
         if not session.is_ended:
-            self._delivery.store_failed(session, failure.reason)
+            self._sending.store_failed(session, failure.reason)
 
 
 @final

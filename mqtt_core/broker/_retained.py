@@ -11,7 +11,7 @@ from typing import Final, final
 
 from mqtt_core._message import Message
 
-LEVEL_BYTES: Final = 300
+LEVEL_BYTES: Final = 420
 """What one level of a retained topic takes in the trie, if no other topic shares it."""
 
 
@@ -21,33 +21,99 @@ def _cost(message: Message) -> int:
 
 @final
 class _Node:
-    __slots__ = ("children", "message")
+    """One level. Children stand in a list too, so that a walk can go on by index."""
 
-    def __init__(self) -> None:
+    __slots__ = ("level", "children", "ordered", "index", "message")
+
+    def __init__(self, level: bytes, index: int) -> None:
+        self.level: Final = level
+        self.index = index  # within the parent's list
         self.children: dict[bytes, _Node] | None = None
+        self.ordered: list[_Node] | None = None
         self.message: Message | None = None
 
     @property
     def is_bare(self) -> bool:
         return self.message is None and not self.children
 
+    def child(self, level: bytes) -> _Node | None:
+        children = self.children
+        return None if children is None else children.get(level)
+
+    def make_child(self, level: bytes) -> _Node:
+        if self.children is None or self.ordered is None:
+            self.children = {}
+            self.ordered = []
+        node = _Node(level, len(self.ordered))
+        self.children[level] = node
+        self.ordered.append(node)
+        return node
+
+    def drop_child(self, child: _Node) -> None:
+        """The last child takes its place: a walk goes from the end, so it misses none."""
+        assert self.children is not None
+        assert self.ordered is not None
+        del self.children[child.level]
+        last = self.ordered.pop()
+        if last is not child:
+            self.ordered[child.index] = last
+            last.index = child.index
+        if not self.children:
+            self.children = None
+            self.ordered = None
+
 
 @final
 class Position:
-    """Where a walk has got to: nodes still to visit, each with how many levels of the filter
-    have matched; beyond the last level everything below matches."""
+    """Where a walk has got to: on each level the node and the child to visit next."""
 
-    __slots__ = ("levels", "nodes", "depths")
+    __slots__ = ("levels", "root", "is_begun", "nodes", "nexts")
 
     def __init__(self, topic_filter: bytes, root: _Node) -> None:
         self.levels: Final = topic_filter.split(b"/")
-        self.nodes: Final[list[_Node]] = [root]
-        self.depths: Final[list[int]] = [0]
+        self.root: Final = root
+        self.is_begun = False
+        self.nodes: Final[list[_Node]] = []
+        self.nexts: Final[list[int]] = []
 
     @property
     def is_at_end(self) -> bool:
         """Whether nothing is left to visit."""
-        return not self.nodes
+        return self.is_begun and not self.nodes
+
+    def enter(self, node: _Node) -> Message | None:
+        """Visit a node: its message if the filter matches it, and its children later."""
+        depth = len(self.nodes)
+        last = len(self.levels)
+        is_hashed = self.levels[-1] == b"#"
+        if node.ordered is not None and (is_hashed or depth < last):
+            self.nodes.append(node)
+            self.nexts.append(len(node.ordered) - 1)
+        # '#' matches its parent level too (4.7.1.2).
+        is_match = depth >= last - 1 if is_hashed else depth == last
+        return node.message if is_match else None
+
+    def next_node(self) -> _Node | None:
+        """The next node to visit, or None when a level is done."""
+        depth = len(self.nodes) - 1
+        node = self.nodes[-1]
+        ordered = node.ordered
+        at = self.nexts[-1]
+        if ordered is not None and at >= len(ordered):
+            at = len(ordered) - 1
+        if ordered is None or at < 0:
+            self.nodes.pop()
+            self.nexts.pop()
+            return None
+        level = self.levels[depth] if depth < len(self.levels) else b"#"
+        if level in (b"#", b"+"):
+            self.nexts[-1] = at - 1
+            child = ordered[at]
+            if depth == 0 and child.level.startswith(b"$"):
+                return None  # [v3 MQTT-4.7.2-1]
+            return child
+        self.nexts[-1] = -1
+        return node.child(level)
 
 
 @final
@@ -61,15 +127,15 @@ class RetainedMessages:
         self.limit_bytes: Final = limit_bytes
         self.count = 0
         self.size_bytes = 0
-        self._root: Final = _Node()
+        self._root: Final = _Node(b"", 0)
 
     def get(self, topic: bytes) -> Message | None:
         """The retained message of a topic."""
         node: _Node | None = self._root
         for level in topic.split(b"/"):
-            if node is None or node.children is None:
+            if node is None:
                 return None
-            node = node.children.get(level)
+            node = node.child(level)
         return None if node is None else node.message
 
     def has_room(self, message: Message) -> bool:
@@ -85,15 +151,8 @@ class RetainedMessages:
         """Keep a message in place of the one its topic had.  [v3 MQTT-3.3.1-5]"""
         node = self._root
         for level in message.topic.levels():
-            children = node.children
-            if children is None:
-                children = {}
-                node.children = children
-            child = children.get(level)
-            if child is None:
-                child = _Node()
-                children[level] = child
-            node = child
+            child = node.child(level)
+            node = node.make_child(level) if child is None else child
         known = node.message
         if known is None:
             self.count += 1
@@ -104,11 +163,9 @@ class RetainedMessages:
 
     def delete(self, topic: bytes) -> bool:
         """Forget the message of a topic; False where there was none.  [v3 MQTT-3.3.1-10]"""
-        levels = topic.split(b"/")
         path = [self._root]
-        for level in levels:
-            children = path[-1].children
-            child = None if children is None else children.get(level)
+        for level in topic.split(b"/"):
+            child = path[-1].child(level)
             if child is None:
                 return False
             path.append(child)
@@ -119,11 +176,9 @@ class RetainedMessages:
         self.count -= 1
         self.size_bytes -= _cost(message)
         node.message = None
-        while levels and path[-1].is_bare:
-            path.pop()
-            children = path[-1].children
-            assert children is not None
-            del children[levels.pop()]
+        while len(path) > 1 and path[-1].is_bare:
+            bare = path.pop()
+            path[-1].drop_child(bare)
         return True
 
     def start(self, topic_filter: bytes) -> Position:
@@ -137,46 +192,19 @@ class RetainedMessages:
         found: list[Message] = []
         size = 0
         visits = 32 * limit + 1_000
-        levels = position.levels
-        last = len(levels)
-        nodes = position.nodes
-        depths = position.depths
-        while nodes and visits > 0:
+        if not position.is_begun:
+            position.is_begun = True
+            message = position.enter(position.root)
+            assert message is None  # no topic name is empty  [v3 MQTT-4.7.3-1]
+        while position.nodes and visits > 0:
             if len(found) >= limit or (found and size >= limit_bytes):
                 break
             visits -= 1
-            node = nodes.pop()
-            depth = depths.pop()
-            message = node.message
-            children = node.children
-            if depth >= last:
-                if message is not None:
-                    found.append(message)
-                    size += message.size_bytes
-                if depth > last and children is not None:  # below '#'
-                    for child in children.values():
-                        nodes.append(child)
-                        depths.append(depth)
+            node = position.next_node()
+            if node is None:
                 continue
-            level = levels[depth]
-            if level == b"#":
-                if message is not None:  # the parent level matches too (4.7.1.2)
-                    found.append(message)
-                    size += message.size_bytes
-                if children is not None:
-                    for name, child in children.items():
-                        if depth or not name.startswith(b"$"):  # [v3 MQTT-4.7.2-1]
-                            nodes.append(child)
-                            depths.append(last + 1)
-            elif children is not None:
-                if level == b"+":
-                    for name, child in children.items():
-                        if depth or not name.startswith(b"$"):  # [v3 MQTT-4.7.2-1]
-                            nodes.append(child)
-                            depths.append(depth + 1)
-                else:
-                    next_node = children.get(level)
-                    if next_node is not None:
-                        nodes.append(next_node)
-                        depths.append(depth + 1)
+            message = position.enter(node)
+            if message is not None:
+                found.append(message)
+                size += message.size_bytes
         return found

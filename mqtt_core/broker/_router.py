@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED_CHANGES: Final = 16
 
+_LONGEST_ROUTE: Final = 16  # filters; a longer one is found again, which costs less than it holds
+
 SUBSCRIPTION_BYTES: Final = 400
 """What one subscription takes beside the bytes of its filter."""
 LEVEL_BYTES: Final = 130
@@ -317,7 +319,7 @@ class Router:
             if matches.version == self._version or self._is_untouched(topic, matches):
                 return matches
         matches = Matches(self.match(topic), self._version)
-        if topic.is_cached:
+        if topic.is_cached and len(matches.found) <= _LONGEST_ROUTE:
             topic.route = matches
         return matches
 

@@ -96,7 +96,7 @@ class Session:
         self.flow: Flow | None = None
         self.queue: Queue | None = None
         self.reserved = 0  # places of the in-flight window kept for retained messages
-        self.bursts: deque[RetainedBurst] | None = None
+        self.bursts: dict[bytes, RetainedBurst] | None = None  # by topic filter, in order
         self.gate: deque[GatedSend] | None = None
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
         self.unstored: dict[int, PublishWrite] | None = None  # QoS 2 messages not stored yet
@@ -110,6 +110,26 @@ class Session:
     def is_persistent(self) -> bool:
         """Whether the session outlives its connection."""
         return self.key != 0
+
+    def own_queue(self) -> Queue:
+        """The queue, made if there was none."""
+        queue = self.queue
+        if queue is None:
+            queue = Queue()
+            self.queue = queue
+        return queue
+
+    @property
+    def goes_direct(self) -> bool:
+        """Whether a QoS 1 or 2 message can be sent at once, before no other that waits."""
+        channel = self.channel
+        if channel is None or not channel.accepts:
+            return False
+        queue = self.queue
+        if queue is not None and queue.has_waiting:
+            return False
+        flow = self.flow
+        return flow is None or flow.room(self.reserved) > 0
 
     @property
     def has_waiting(self) -> bool:

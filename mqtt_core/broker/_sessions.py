@@ -42,11 +42,12 @@ class SessionTimer(Timed):
 class Sessions:
     """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
 
-    __slots__ = ("by_client", "claims", "_ws", "_delivery")
+    __slots__ = ("by_client", "claims", "unborn", "_ws", "_delivery")
 
     def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
+        self.unborn: Final[set[int]] = set()  # keys stored for attempts without CONNACK yet
         self._ws: Final = workspace
         self._delivery: Final = delivery
 
@@ -88,7 +89,6 @@ class Sessions:
             message = None if sent.is_received else sent.message
             flow.restore(sent.packet_id, message, step)
             numbers[sent.packet_id] = sent.number
-            ws.see_number(sent.number)
             if sent.retain:
                 if session.retained_ids is None:
                     session.retained_ids = set()
@@ -100,10 +100,8 @@ class Sessions:
             queue = Queue()
             for number, size in record.queued:
                 queue.add_stored(number, size)
-                ws.see_number(number)
             session.queue = queue
-            ws.stats.queued_messages += queue.count
-            ws.stats.queued_bytes += queue.size_bytes
+            ws.count_queued(queue.count, queue.size_bytes)
         return session
 
     def attach(self, session: Session, channel: Channel) -> None:

@@ -349,7 +349,13 @@ class RetainedPage(Completion):
 
 
 class Engine(Protocol):
-    """A storage engine."""
+    """A storage engine. `last_number` is the greatest number of a message or session it has
+    seen; a broker that is made for it goes on from there."""
+
+    @property
+    def last_number(self) -> int:
+        """The greatest number in use, 0 for none."""
+        ...
 
     def submit(self, request: Request) -> None:
         """Take a request; nothing it leads to happens within this call."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from librt.strings import BytesWriter
 
-from mqtt_core._flow import Flow, InFlightBytes
+from mqtt_core._flow import ByteCount, Flow
 from mqtt_core._output import WriterPool
 from mqtt_core._topics import TopicCache
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Policy
@@ -24,6 +24,14 @@ from mqtt_core.broker._work import Work
 if TYPE_CHECKING:
     from mqtt_core.broker._channel import Channel
     from mqtt_core.broker._pending import Pending
+
+ANSWER_DEADLINE: Final = 6  # a kind of deadline of a channel; the others are in `_endings`
+WAIT_NO: Final = 0
+WAIT_CONNACK: Final = 1
+WAIT_VERDICT: Final = 2
+WAIT_FAN_OUT: Final = 3
+WAIT_STORE: Final = 4
+"""What a channel waits for before it reads on."""
 
 _SYS_TOPICS: Final = 1_000
 _SYS_BYTES: Final = 1_048_576
@@ -60,7 +68,7 @@ class Workspace:
         "must_flush",
         "uncommitted_bytes",
         "input_bytes",
-        "in_flight",
+        "undelivered",
         "held_identifiers",
         "retained_changes",
         "retained_readers",
@@ -76,6 +84,7 @@ class Workspace:
         entropy: Callable[[int], bytes],
         now: float,
         wall: float,
+        last_number: int,
     ) -> None:
         self.limits: Final = limits
         self.policy: Final = policy
@@ -103,33 +112,31 @@ class Workspace:
         self.must_flush = False
         self.uncommitted_bytes = 0
         self.input_bytes = 0  # of packets that have arrived in part
-        self.in_flight: Final = InFlightBytes(limits.total_queued_bytes)
+        self.undelivered: Final = ByteCount(limits.total_queued_bytes)  # queued or in flight
         self.held_identifiers = 0  # QoS 2 messages without PUBREL
         self.retained_changes: Final[dict[bytes, int]] = {}
         self.retained_readers = 0  # pages of retained messages under way
         self.retained_mark = 0
         self._last_id = 0
-        self._last_number = 0
+        self._last_number = last_number
 
     def next_id(self) -> int:
-        """A fresh number for a channel, session, token or request."""
+        """A fresh number for a channel, session, token or request, in this process."""
         self._last_id += 1
         return self._last_id
 
     def next_number(self) -> int:
-        """A fresh number for a message; numbers grow in the order of arrival."""
+        """A fresh number for a message or a stored session, in this store.
+
+        Numbers grow in the order of arrival.
+        """
         self._last_number += 1
         return self._last_number
-
-    def see_number(self, number: int) -> None:
-        """Numbers up to this one are in use in the store."""
-        if number > self._last_number:
-            self._last_number = number
 
     def new_flow(self) -> Flow:
         """Delivery state for a session."""
         limits = self.limits
-        return Flow(limits.max_inflight_messages, limits.max_inflight_bytes, self.in_flight)
+        return Flow(limits.max_inflight_messages, limits.max_inflight_bytes, self.undelivered)
 
     @property
     def wall(self) -> float:
@@ -167,6 +174,51 @@ class Workspace:
         if not work.is_queued:
             work.is_queued = True
             self.work.append(work)
+
+    def count_queued(self, messages: int, size_bytes: int) -> None:
+        """Messages have joined a queue, or left one."""
+        stats = self.stats
+        stats.queued_messages += messages
+        stats.queued_bytes += size_bytes
+        self.undelivered.count += size_bytes
+
+    # What waits for the store
+
+    def hold_back(self, channel: Channel, size_bytes: int) -> None:
+        """Something of a channel waits for the store; at the limits it is not read meanwhile."""
+        self.uncommitted_bytes += size_bytes
+        channel.uncommitted += 1
+        if (
+            channel.uncommitted >= self.limits.max_uncommitted_messages
+            or self.uncommitted_bytes >= self.limits.total_uncommitted_bytes
+        ):
+            if channel.wait == WAIT_NO:
+                channel.wait = WAIT_STORE
+                self.store_waiters.append(channel)
+                self.wait_for_answer(channel)
+
+    def let_go(self, channel: Channel, size_bytes: int) -> None:
+        """The store has answered; read on from those that waited for it, if it has caught up."""
+        self.uncommitted_bytes -= size_bytes
+        channel.uncommitted -= 1
+        if not self.store_waiters or self.uncommitted_bytes >= self.limits.total_uncommitted_bytes:
+            return
+        limit = self.limits.max_uncommitted_messages
+        still: list[Channel] = []
+        for waiter in self.store_waiters:
+            if waiter.wait == WAIT_STORE and waiter.uncommitted >= limit:
+                still.append(waiter)
+            elif waiter.wait == WAIT_STORE:
+                waiter.wait = WAIT_NO
+                self.queue_work(waiter)
+        self.store_waiters = still
+
+    def wait_for_answer(self, channel: Channel) -> None:
+        """A channel waits for a verdict or the store; for how long is looked at later."""
+        channel.waits_since = self.now
+        if channel.answer_deadline is None:
+            at = self.now + self.limits.request_timeout_secs
+            channel.answer_deadline = self.deadlines.arm(at, ANSWER_DEADLINE, channel)
 
     def note_retained_change(self, topic: bytes) -> None:
         """A retained message has changed: pages under way may hold the one before."""

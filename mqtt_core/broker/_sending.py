@@ -1,0 +1,347 @@
+"""Packets to one receiver, and its side of the QoS 1 and 2 handshakes (4.3).
+
+What is written goes into the channel's output. A QoS 2 PUBLISH or a PUBREL of a persistent
+session waits until what it rests on is stored, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, final
+
+from mqtt_core._flow import (
+    AWAITING_PUBACK,
+    AWAITING_PUBCOMP,
+    AWAITING_PUBREC,
+    STORING_PUBLISH,
+    STORING_PUBREL,
+    Flow,
+)
+from mqtt_core._message import Message
+from mqtt_core._output import REFERENCE_BYTES
+from mqtt_core.broker._causes import STORE_FAILED
+from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._facts import FACT_ERROR
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._session import GatedSend, RetainedBurst, Session
+from mqtt_core.broker._store import (
+    Append,
+    Completion,
+    Failed,
+    Operation,
+    Queued,
+    SaveReceived,
+    SaveSent,
+    Target,
+    Write,
+)
+from mqtt_core.broker._workspace import Workspace
+
+
+@final
+class Sending:
+    """Writes packets to receivers."""
+
+    __slots__ = ("_ws", "_budget")
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._ws: Final = workspace
+        self._budget: Final = workspace.limits.output_budget_bytes
+
+    def fill(self, channel: Channel) -> None:
+        """The output has reached its budget: flush it before the session's queue is used."""
+        channel.accepts = False
+        channel.is_full = True
+        self._ws.must_flush = True
+
+    def write(self, channel: Channel, message: Message, qos: int, packet_id: int) -> None:
+        ws = self._ws
+        output = channel.output
+        writer = output.writer
+        if writer is None:
+            writer = ws.open_output(channel)
+        head = message.head(qos)  # never DUP: a first delivery  [v3 MQTT-3.3.1-3]
+        payload = message.payload
+        writer.write(head)
+        writer.append(packet_id >> 8)
+        writer.append(packet_id & 0xFF)
+        size = len(payload)
+        if size < REFERENCE_BYTES:
+            writer.write(payload)
+            if len(writer) >= self._budget:
+                self.fill(channel)
+        else:
+            output.write_reference(payload)
+            if output.size_bytes >= self._budget:
+                self.fill(channel)
+        stats = ws.stats
+        stats.publishes_sent += 1
+        stats.packets_sent += 1
+        ws.unflushed += size + len(head) + 2
+
+    def begin(self, session: Session, flow: Flow, message: Message, qos: int, number: int) -> int:
+        packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else STORING_PUBLISH)
+        numbers = session.numbers
+        if numbers is None:
+            numbers = {}
+            session.numbers = numbers
+        numbers[packet_id] = number
+        return packet_id
+
+    def gate(self, session: Session, packet_id: int) -> GatedSend:
+        gate = session.gate
+        if gate is None:
+            gate = deque()
+            session.gate = gate
+        gated = GatedSend(packet_id)
+        gate.append(gated)
+        return gated
+
+    def send_queued(
+        self, session: Session, channel: Channel, message: Message, qos: int, number: int
+    ) -> None:
+        flow = session.flow
+        if flow is None:
+            flow = self._ws.new_flow()
+            session.flow = flow
+        if not session.key:
+            step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
+            self.write(channel, message, qos, flow.start(message, step))
+            return
+        packet_id = self.begin(session, flow, message, qos, number)
+        operation = SaveSent(session.key, number, packet_id)
+        if qos == 1:
+            self._ws.record(operation)
+            self.write(channel, message, qos, packet_id)
+        else:
+            entry = Queued(number, qos, message)
+            self.send_gated(session, self.gate(session, packet_id), operation, entry, None)
+
+    def send_qos_0(self, channel: Channel, packet: bytes) -> None:
+        ws = self._ws
+        if channel.output.writer is None:
+            ws.open_output(channel)
+        channel.output.write(packet)
+        if channel.output.size_bytes >= self._budget:
+            self.fill(channel)
+        ws.stats.publishes_sent += 1
+        ws.stats.packets_sent += 1
+        ws.unflushed += len(packet)
+
+    # Retained messages for a new subscription
+
+    def send_retained(
+        self, session: Session, channel: Channel, message: Message, burst: RetainedBurst
+    ) -> None:
+        """Deliver a retained message with the RETAIN flag.  [v3 MQTT-3.3.1-8]"""
+        qos = burst.qos if burst.qos < message.qos else message.qos
+        if qos == 0:
+            self.send_qos_0(channel, message.retained_packet())
+            return
+        flow = session.flow
+        if flow is None:
+            flow = self._ws.new_flow()
+            session.flow = flow
+        if not session.key:
+            packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC)
+            self._note_retained(session, packet_id)
+            self.write_flagged(channel, message, qos, packet_id, False, True)
+            return
+        number = self._ws.next_number()
+        packet_id = self.begin(session, flow, message, qos, number)
+        self._note_retained(session, packet_id)
+        operation = Append(number, message, [Target(session.key, qos, packet_id, True)])
+        if qos == 1:
+            self._ws.record(operation)
+            self.write_flagged(channel, message, qos, packet_id, False, True)
+        else:
+            self.send_gated(session, self.gate(session, packet_id), operation, None, burst)
+
+    def _note_retained(self, session: Session, packet_id: int) -> None:
+        if session.retained_ids is None:
+            session.retained_ids = set()
+        session.retained_ids.add(packet_id)
+
+    def write_flagged(
+        self,
+        channel: Channel,
+        message: Message,
+        qos: int,
+        packet_id: int,
+        dup: bool,
+        retain: bool,
+    ) -> None:
+        """Write a PUBLISH at QoS 1 or 2 with the flags given."""
+        ws = self._ws
+        head = message.flagged_head(qos, dup, retain) + packet_id.to_bytes(2, "big")
+        if channel.output.writer is None:
+            ws.open_output(channel)
+        channel.output.write(head)
+        channel.output.write(message.payload)
+        if channel.output.size_bytes >= self._budget:
+            self.fill(channel)
+        ws.stats.publishes_sent += 1
+        ws.stats.packets_sent += 1
+        ws.unflushed += len(head) + len(message.payload)
+
+    # What waits for the store on its way to a receiver
+
+    def send_gated(
+        self,
+        session: Session,
+        gated: GatedSend,
+        operation: Operation,
+        entry: Queued | None,
+        burst: RetainedBurst | None,
+    ) -> None:
+        """Send once `operation` is stored. If it fails, `entry` goes back to the queue, or the
+        message to its `burst`."""
+        request_id = self._ws.next_id()
+        pending = GatedWrite(self, session, gated, entry, burst)
+        self._ws.submit(Write(request_id, [operation]), pending)
+
+    def release(self, session: Session, packet_id: int) -> None:
+        """PUBREC has come for a stored message: PUBREL leaves when that is stored too."""
+        numbers = session.numbers
+        assert numbers is not None
+        operation = SaveReceived(session.key, numbers[packet_id])
+        self.send_gated(session, self.gate(session, packet_id), operation, None, None)
+
+    def open_gate(self, session: Session) -> None:
+        """Send what is ready, in order; nothing overtakes what still waits."""
+        gate = session.gate
+        channel = session.channel
+        if gate is None or channel is None:
+            return
+        while gate and gate[0].is_ready:
+            packet_id = gate.popleft().packet_id
+            self._send_ungated(session, channel, packet_id)
+        if not gate:
+            session.gate = None
+
+    def _send_ungated(self, session: Session, channel: Channel, packet_id: int) -> None:
+        flow = session.flow
+        assert flow is not None
+        if flow.step(packet_id) == STORING_PUBREL:
+            flow.advance(packet_id, AWAITING_PUBCOMP)
+            self._ws.write(channel, b"\x62\x02" + packet_id.to_bytes(2, "big"))
+            self._ws.stats.packets_sent += 1
+            return
+        message = flow.message(packet_id)
+        assert message is not None
+        flow.advance(packet_id, AWAITING_PUBREC)
+        retained = session.retained_ids
+        retain = retained is not None and packet_id in retained
+        self.write_flagged(channel, message, 2, packet_id, False, retain)
+
+    def gated_failed(
+        self,
+        session: Session,
+        gated: GatedSend,
+        entry: Queued | None,
+        burst: RetainedBurst | None,
+    ) -> None:
+        """The store has refused what a PUBLISH or PUBREL rests on."""
+        gate = session.gate
+        if gate is not None and gated in gate:
+            gate.remove(gated)
+            if not gate:
+                session.gate = None
+        flow = session.flow
+        packet_id = gated.packet_id
+        if flow is None or flow.step(packet_id) != STORING_PUBLISH:
+            return  # a PUBREL: tried again when the client comes back
+        message = flow.message(packet_id)
+        self.finish(session, flow, packet_id)
+        if entry is not None:
+            session.own_queue().put_back(entry)
+            self._ws.count_queued(1, entry.message.size_bytes)
+        elif burst is not None and message is not None:
+            burst.left.append(message)
+            if session.bursts is None:
+                session.bursts = {}
+            session.bursts.setdefault(burst.topic_filter, burst)
+
+    def finish(self, session: Session, flow: Flow, packet_id: int) -> int:
+        """End a delivery; returns its number in the store, 0 for none."""
+        flow.finish(packet_id)
+        retained = session.retained_ids
+        if retained is not None:
+            retained.discard(packet_id)
+            if not retained:
+                session.retained_ids = None
+        numbers = session.numbers
+        return 0 if numbers is None else numbers.pop(packet_id, 0)
+
+    # The beginning and the end of a connection
+
+    def resume(self, session: Session, channel: Channel) -> None:
+        """Send again what an earlier connection left unfinished.  [v3 MQTT-4.4.0-1]"""
+        flow = session.flow
+        if flow is None:
+            return
+        gate = session.gate
+        gated = set() if gate is None else {waiting.packet_id for waiting in gate}
+        retained = session.retained_ids
+        for packet_id in flow.unfinished():
+            step = flow.step(packet_id)
+            message = flow.message(packet_id)
+            if step == AWAITING_PUBCOMP:
+                self._ws.write(channel, b"\x62\x02" + packet_id.to_bytes(2, "big"))
+                self._ws.stats.packets_sent += 1
+            elif step == STORING_PUBREL and packet_id not in gated:
+                self.release(session, packet_id)
+            elif step in (AWAITING_PUBACK, AWAITING_PUBREC):
+                assert message is not None
+                qos = 1 if step == AWAITING_PUBACK else 2
+                retain = retained is not None and packet_id in retained
+                # [v3 MQTT-3.3.1-1]
+                self.write_flagged(channel, message, qos, packet_id, True, retain)
+        self.open_gate(session)
+
+    def store_failed(self, session: Session, reason: str) -> None:
+        """Close the connection of a session whose store does not answer as it must."""
+        self._ws.stats.store_failures += 1
+        self._ws.tell(
+            "store.failed",
+            session.channel,
+            severity=FACT_ERROR,
+            client_id=session.client_id,
+            detail=reason,
+        )
+        channel = session.channel
+        if channel is not None:
+            self._ws.doomed.append((channel, STORE_FAILED))
+
+
+@final
+class GatedWrite(Pending):
+    """Goes on with a QoS 2 PUBLISH or a PUBREL when what it rests on is stored."""
+
+    __slots__ = ("_sending", "_session", "_gated", "_entry", "_burst")
+
+    def __init__(
+        self,
+        sending: Sending,
+        session: Session,
+        gated: GatedSend,
+        entry: Queued | None,
+        burst: RetainedBurst | None,
+    ) -> None:
+        self._sending: Final = sending
+        self._session: Final = session
+        self._gated: Final = gated
+        self._entry: Final = entry
+        self._burst: Final = burst
+
+    def done(self, completion: Completion) -> None:
+        """Send it, if it is its turn."""
+        self._gated.is_ready = True
+        self._sending.open_gate(self._session)
+
+    def failed(self, failure: Failed) -> None:
+        """Close the connection; the client comes back and the exchange goes on."""
+        if self._session.is_ended:
+            return
+        self._sending.gated_failed(self._session, self._gated, self._entry, self._burst)
+        self._sending.store_failed(self._session, failure.reason)
