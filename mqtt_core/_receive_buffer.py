@@ -120,6 +120,11 @@ class ReceiveBuffer:
         return self.end < len(self.data)
 
     @property
+    def size_bytes(self) -> int:
+        """Bytes held that have not been read as packets."""
+        return self.partial_bytes + len(self.data) - int(self.end)
+
+    @property
     def partial_bytes(self) -> int:
         """Bytes of a packet that has arrived in part."""
         pending = self._pending
