@@ -219,6 +219,7 @@ class Rig:
             random.Random(0).randbytes if entropy is None else entropy,
             now,
             wall,
+            last_number=self.engine.last_number,
         )
 
     def open(self, name: str = "") -> Client:
@@ -372,6 +373,11 @@ class HoldingEngine:
         self.held: list[tuple[Request, Completion]] = []
         self._ready: list[Completion] = []
 
+    @property
+    def last_number(self) -> int:
+        """The greatest number in use."""
+        return self.inner.last_number
+
     def submit(self, request: Request) -> None:
         """Take a request."""
         self.inner.submit(request)
@@ -428,6 +434,11 @@ class RefusingEngine:
         self.is_quota = False
         self._refuses = refuses
         self._failed: list[Completion] = []
+
+    @property
+    def last_number(self) -> int:
+        """The greatest number in use."""
+        return self.inner.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request; `refuses` is given its number, from 1, and the request."""

@@ -1,0 +1,112 @@
+"""Messages that wait for one session."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mqtt_core import Message, make_message
+from mqtt_core.broker import Queued
+from mqtt_core.broker._queue import Queue
+
+MESSAGES = [make_message("t", bytes(size), 1) for size in (0, 1, 10)]
+
+
+def sizes(messages: list[Message]) -> int:
+    return sum(message.size_bytes for message in messages)
+
+
+def test_arrival_merges_qos_0_and_the_others() -> None:
+    queue = Queue()
+    queue.add(1, 0, MESSAGES[0])
+    queue.add(2, 1, MESSAGES[1])
+    queue.add(3, 0, MESSAGES[2])
+    assert (queue.count, queue.size_bytes) == (3, sizes(MESSAGES))
+    assert queue.has_qos_0
+    assert queue.has_loaded
+    assert queue.has_waiting
+    assert not queue.has_stored
+    assert queue.next_is_qos_0()
+    assert queue.pop_qos_0().number == 1
+    assert not queue.next_is_qos_0()
+    assert queue.pop_loaded().number == 2
+    assert queue.next_is_qos_0()
+    assert queue.pop_qos_0().message is MESSAGES[2]
+    assert not queue.next_is_qos_0()
+    assert (queue.count, queue.size_bytes) == (0, 0)
+    assert not queue.has_waiting
+
+
+def test_what_is_stored_is_counted_and_comes_in_pages() -> None:
+    queue = Queue()
+    for number in range(1, 6):
+        queue.add_stored(number, MESSAGES[1].size_bytes)
+    assert queue.has_stored
+    assert queue.has_waiting
+    assert not queue.has_loaded
+    assert queue.count == 5
+    queue.load([Queued(number, 1, MESSAGES[1]) for number in (1, 2)])
+    assert queue.count == 5
+    assert queue.last_read == 2
+    assert queue.pop_loaded().number == 1
+    assert queue.drop_oldest() == 2
+    assert queue.drop_oldest() == 3
+    assert queue.count == 2
+    assert queue.size_bytes == 2 * MESSAGES[1].size_bytes
+
+
+def test_a_page_shows_what_the_engine_did_not_take() -> None:
+    queue = Queue()
+    for number in (1, 2, 3):
+        queue.add_stored(number, MESSAGES[1].size_bytes)
+    queue.load([Queued(3, 1, MESSAGES[1])])
+    assert queue.count == 1
+    assert queue.size_bytes == MESSAGES[1].size_bytes
+
+
+def test_a_message_that_is_not_stored_after_all() -> None:
+    queue = Queue()
+    queue.add_stored(1, 100)
+    queue.add_stored(2, 200)
+    assert queue.forget_stored(1)
+    assert not queue.forget_stored(1)
+    assert (queue.count, queue.size_bytes) == (1, 200)
+
+
+def test_a_message_that_could_not_be_sent_goes_back_to_the_front() -> None:
+    queue = Queue()
+    queue.add(1, 1, MESSAGES[0])
+    queue.add(2, 1, MESSAGES[0])
+    entry = queue.pop_loaded()
+    queue.put_back(entry)
+    assert queue.count == 2
+    assert queue.pop_loaded() is entry
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=60))
+def test_any_history_keeps_order_and_counts(steps: list[tuple[int, int]]) -> None:
+    queue = Queue()
+    model: deque[tuple[int, int, Message]] = deque()
+    for number, (step, value) in enumerate(steps, 1):
+        message = MESSAGES[value]
+        qos_0 = [entry for entry in model if entry[1] == 0]
+        others = [entry for entry in model if entry[1]]
+        if step == 0 and qos_0:
+            assert queue.pop_qos_0().number == qos_0[0][0]
+            model.remove(qos_0[0])
+        elif step == 1 and others:
+            assert queue.pop_loaded().number == others[0][0]
+            model.remove(others[0])
+        elif step == 2 and others:
+            assert queue.drop_oldest() == others[0][0]
+            model.remove(others[0])
+        else:
+            queue.add(number, value, message)
+            model.append((number, value, message))
+        assert queue.count == len(model)
+        assert queue.size_bytes == sizes([entry[2] for entry in model])
+        assert queue.next_is_qos_0() is bool(model and model[0][1] == 0)
+        assert queue.has_qos_0 is any(entry[1] == 0 for entry in model)
+        assert queue.has_waiting is any(entry[1] for entry in model)
