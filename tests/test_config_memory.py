@@ -10,7 +10,16 @@ import pytest
 
 from iotd.config._memory import COSTS, PARTS
 from mqtt_core import Connect, Packet, Subscribe, Subscription, Will, encode, make_publish
-from mqtt_core.broker import EOF_BY_PEER, AllowAll, Broker, Channel, Limits, MemoryEngine
+from mqtt_core.broker import (
+    EOF_BY_PEER,
+    FILTER_LEVEL_BYTES,
+    RETAINED_LEVEL_BYTES,
+    AllowAll,
+    Broker,
+    Channel,
+    Limits,
+    MemoryEngine,
+)
 
 COUNT = 200
 KIB = 1024
@@ -153,7 +162,7 @@ SCENARIOS = [
             "max_sessions": 1,
             "max_subscriptions": 2 * COUNT,
             "max_packet_size_bytes": 2 * KIB,
-            "total_subscription_bytes": 2 * COUNT * 4_700,
+            "total_subscription_bytes": COUNT * (1_200 + 62 * FILTER_LEVEL_BYTES),
         },
     ),
     (
@@ -164,7 +173,7 @@ SCENARIOS = [
             "max_sessions": 1,
             "retained_message_limit": COUNT,
             "max_packet_size_bytes": 2 * KIB,
-            "retained_bytes_limit": COUNT * 6_700,
+            "retained_bytes_limit": COUNT * (400 + 21 * RETAINED_LEVEL_BYTES),
         },
     ),
     (
