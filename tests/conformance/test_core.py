@@ -24,8 +24,16 @@ def is_for_core(scenario: Scenario) -> bool:
 
 
 def named(scenarios: list[Scenario]) -> pytest.MarkDecorator:
-    chosen = [scenario for scenario in scenarios if is_for_core(scenario)]
-    return pytest.mark.parametrize("scenario", chosen, ids=lambda one: one.full_name)
+    chosen = [
+        pytest.param(
+            scenario,
+            id=scenario.full_name,
+            marks=[pytest.mark.slow] if is_long(scenario) else [],
+        )
+        for scenario in scenarios
+        if is_for_core(scenario)
+    ]
+    return pytest.mark.parametrize("scenario", chosen)
 
 
 def check(result: Result) -> None:

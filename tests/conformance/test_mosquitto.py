@@ -45,6 +45,7 @@ def results(request: pytest.FixtureRequest) -> Callable[[str], Result]:
     return played.__getitem__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.full_name)
 def test_trace(results: Callable[[str], Result], scenario: Scenario) -> None:
     result = results(scenario.full_name)
@@ -63,5 +64,6 @@ def test_the_list_names_scenarios_that_there_are() -> None:
         assert any(row.covers(scenario.full_name) for scenario in SCENARIOS), row.scenario
 
 
+@pytest.mark.source
 def test_the_page_is_up_to_date() -> None:
     assert peer_differences.main(["--check"]) == 0

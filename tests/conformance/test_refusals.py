@@ -37,6 +37,10 @@ class RefusingEngine:
         self._left = times
         self._failed: list[Completion] = []
 
+    @property
+    def last_number(self) -> int:
+        return self._engine.last_number
+
     def submit(self, request: Request) -> None:
         if request.request_id and self._left > 0 and self._refuses(request):
             self._left -= 1

@@ -56,6 +56,7 @@ def results(request: pytest.FixtureRequest) -> Callable[[str, str], Result]:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.full_name)
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_trace(results: Callable[[str, str], Result], runtime: str, scenario: Scenario) -> None:
