@@ -16,14 +16,14 @@ with socket.create_connection((host, int(port)), timeout=10) as transport:
         if client.wants_close:
             break
         deadline = client.next_deadline()
-        transport.settimeout(10 if deadline is None else max(0.001, deadline - monotonic()))
+        transport.settimeout(None if deadline is None else max(0.001, deadline - monotonic()))
         try:
             if data := transport.recv(65_536):
                 client.receive_data(data, monotonic())
             else:
                 client.eof(monotonic())
         except TimeoutError:
-            client.advance(monotonic())  # sends PINGREQ when its time has come
+            client.advance(monotonic())  # sends PINGREQ, or gives up
         for event in client.events():
             match event:
                 case ConnAck(reason=0):

@@ -194,7 +194,7 @@ INPUTS: Final[dict[str, Callable[[Connection], None]]] = {
     "CONNACK that refuses is received": _receive("CONNACK that refuses"),
     "DISCONNECT is sent": lambda connection: connection.send_disconnect(0.0),
     "DISCONNECT is received": _receive("DISCONNECT"),
-    "no PINGRESP within the keep-alive": _silence,
+    "no CONNACK, or no PINGRESP, in time": _silence,
     "the owner stops it (`stop_reading`)": lambda connection: connection.stop_reading(),
     "the transport is gone (`eof`)": lambda connection: connection.eof(0.0),
 }
