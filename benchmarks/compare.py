@@ -150,20 +150,35 @@ def told(row: Row) -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """The ratios as a table in Markdown, with the first broker's rate and CPU time per delivery."""
+    """A table in Markdown: the first broker's figures, then how many times another's rate it has.
+
+    In brackets: how many times the first broker's CPU time per delivery the other one takes.
+    """
     names = list(dict.fromkeys(row["broker"] for row in rows))
     cells = {(row["workload"], row["broker"]): row for row in rows}
-    head = ["workload", f"{names[0]}, msgs/s", "CPU us", *(f"times {name}" for name in names[1:])]
+    head = [
+        "workload",
+        f"{names[0]}, msgs/s",
+        "CPU us",
+        *(f"times {name} (CPU)" for name in names[1:]),
+    ]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     for workload in dict.fromkeys(row["workload"] for row in rows):
         ours = cells[workload, names[0]]
         cpu = ours["broker_cpu_us"]
         line = [workload, f"{ours['out_per_s']:,.0f}", "-" if cpu is None else f"{cpu:.2f}"]
         for name in names[1:]:
-            ratio = cells[workload, name]["ratio"]
-            line.append("-" if ratio is None else f"{ratio:.2f}")
+            line.append(_cell(ours, cells[workload, name]))
         lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines)
+
+
+def _cell(ours: Row, theirs: Row) -> str:
+    if theirs["ratio"] is None:
+        return "-"
+    if not ours["broker_cpu_us"] or not theirs["broker_cpu_us"]:
+        return f"{theirs['ratio']:.2f}"
+    return f"{theirs['ratio']:.2f} ({theirs['broker_cpu_us'] / ours['broker_cpu_us']:.1f})"
 
 
 def _parser() -> argparse.ArgumentParser:
