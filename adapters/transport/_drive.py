@@ -120,12 +120,23 @@ class Drive:
         engine: Engine | None,
         authenticator: Authenticator | None,
         on_fact: Callable[[Fact], None] | None,
+        version: str = "iotd",
     ) -> None:
         limits = Limits() if limits is None else limits
         policy = AllowAll() if policy is None else policy
-        self.broker: Final = Broker(limits, policy, os.urandom, monotonic(), time())
-        self.is_due = False
         self._engine: Final[Engine] = MemoryEngine(limits) if engine is None else engine
+        self.broker: Final = Broker(
+            limits,
+            policy,
+            os.urandom,
+            monotonic(),
+            time(),
+            version=version,
+            last_number=self._engine.last_number,
+        )
+        # What the core keeps as a plain object is a `Sendable`.
+        self._take_dirty = cast("Callable[[int], list[_Flushable]]", self.broker.take_dirty)
+        self.is_due = False
         self._authenticator: Final = authenticator
         self._on_fact: Final = log_fact if on_fact is None else on_fact
         self._decisions: Final[deque[tuple[int, Decision]]] = deque()
@@ -136,8 +147,8 @@ class Drive:
         self._armed_for = NEVER  # the timer's, maybe earlier than the core's by now
         self._timer: Cancellable | None = None
         self._full_collection_at = NEVER
+        self._is_running = False
         self._is_stopping = False
-        self._is_stopped = False
 
     # Life
 
@@ -147,6 +158,7 @@ class Drive:
         self.call_soon = runtime.call_soon
         self._on_stopped = on_stopped
         self._full_collection_at = monotonic() + FULL_COLLECTION_INTERVAL_S
+        self._is_running = True
         Collector.hold()
         self.wake()
 
@@ -159,8 +171,8 @@ class Drive:
     def _stop_if_done(self) -> None:
         if self._connections or not self.broker.is_stopped:
             return
+        self._is_running = False
         self._is_stopping = False
-        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
         Collector.release()
@@ -183,18 +195,29 @@ class Drive:
         channel.eof(cause, monotonic())
         self.wake()
 
-    # Answers from outside
+    # From outside, from any thread, also before the start and after the stop
 
     def auth_decided(self, token: int, decision: Decision) -> None:
-        """An authenticator's answer. May be called from any thread, also after the stop."""
+        """An authenticator's answer."""
         self._decisions.append((token, decision))
         self.engine_answered()
 
     def engine_answered(self) -> None:
-        """The engine has completions. May be called from any thread, also after the stop."""
+        """The engine has completions."""
         self._has_answers = True
-        if not self._is_stopped:
-            self._runtime.call_from_thread(self.wake)
+        self._call_from_thread(self.wake)
+
+    def rules_changed(self) -> None:
+        """The policy answers differently from now on."""
+        self._call_from_thread(self.broker.rules_changed)
+
+    def _call_from_thread(self, callback: Callable[[], None]) -> None:
+        if self._is_running:
+            try:
+                self._runtime.call_from_thread(callback)
+            except RuntimeError:  # the loop was closed meanwhile
+                if self._is_running:
+                    raise
 
     # The turn
 
@@ -214,8 +237,7 @@ class Drive:
                 broker.advance(now)
             if broker.has_requests or self._has_answers:
                 self._carry(now)
-            if broker.has_dirty:
-                self.flush()
+            self.flush()
             if broker.has_facts:
                 for fact in broker.take_facts():
                     self.report(fact)
@@ -226,18 +248,17 @@ class Drive:
                 self.is_due = True
                 self._runtime.call_after_poll(self.turn)
             elif self._deadline < self._armed_for:
-                self._arm(self._deadline - now)
+                self._arm(self._deadline, now)
         except Exception as error:  # noqa: BLE001  the core's fault must not end the loop
             self.fault("a turn failed", error)
             self._deadline = now + FAULT_PAUSE_S
-            self._arm(FAULT_PAUSE_S)
+            self._arm(self._deadline, now)
         if self._is_stopping:
             self._stop_if_done()
 
     def flush(self) -> None:
         """Flush the next slice of channels that have something to say."""
-        dirty = cast("list[_Flushable]", self.broker.take_dirty(FLUSH_SLICE))
-        for channel in dirty:
+        for channel in self._take_dirty(FLUSH_SLICE):
             connection = channel.transport
             if connection is not None:
                 try:
@@ -279,11 +300,11 @@ class Drive:
         else:
             self.broker.completed(Failed(request.request_id, repr(error)), now)
 
-    def _arm(self, delay_s: float) -> None:
+    def _arm(self, at: float, now: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._armed_for = monotonic() + delay_s
-        self._timer = self._runtime.call_later(delay_s + TIMER_SLACK_S, self._on_timer)
+        self._armed_for = at
+        self._timer = self._runtime.call_later(at - now + TIMER_SLACK_S, self._on_timer)
 
     def _on_timer(self) -> None:
         if self._timer is not None:

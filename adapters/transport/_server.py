@@ -16,7 +16,8 @@ class ServerBase:
     `listen` are URLs (`tcp://HOST:PORT`; port 0 picks a free one), `policy` decides who may do
     what (default: everybody everything), `engine` stores what must survive (default: memory),
     `authenticator` takes the requests that the policy leaves to the outside, and `on_fact` is
-    told what there is to log (default: the standard library's logger `iotd`).
+    told what there is to log (default: the standard library's logger `iotd`). `version` is what
+    `$SYS/broker/version` says.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class ServerBase:
         engine: Engine | None = None,
         on_fact: Callable[[Fact], None] | None = None,
         authenticator: Authenticator | None = None,
+        version: str = "iotd",
     ) -> None:
         self._listen: Final = tuple(listen)
         self._drive: Final = Drive(
@@ -36,6 +38,7 @@ class ServerBase:
             engine=engine,
             on_fact=on_fact,
             authenticator=authenticator,
+            version=version,
         )
         self._listeners: list[Listener] = []
         self._addresses: tuple[str, ...] = ()
@@ -52,6 +55,10 @@ class ServerBase:
     def engine_answered(self) -> None:
         """The storage engine has completions to take. May be called from any thread."""
         self._drive.engine_answered()
+
+    def rules_changed(self) -> None:
+        """The policy answers differently from now on. May be called from any thread."""
+        self._drive.rules_changed()
 
     def _open_listeners(self) -> list[Listener]:
         if self._addresses:

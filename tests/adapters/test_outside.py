@@ -11,6 +11,7 @@ import pytest
 from mqtt_core.broker import (
     ALLOW,
     ASK,
+    DENY,
     AuthorizeRequest,
     AuthRequest,
     ClaimSession,
@@ -63,6 +64,11 @@ class ThreadedEngine:
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    @property
+    def last_number(self) -> int:
+        """That of the memory engine."""
+        return self._engine.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -150,6 +156,34 @@ def test_a_decision_for_a_client_that_has_gone_or_a_server_that_has_stopped(runt
     stopped.engine_answered()
 
 
+class ChangingPolicy:
+    """Lets everybody subscribe until it is closed."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def authenticate(self, request: AuthRequest) -> Decision | None:
+        """Accept."""
+        return Decision()
+
+    def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
+        """Allow, until closed."""
+        return DENY if self.is_closed else ALLOW
+
+
+def test_rules_that_change_count_from_then_on(runtime: str) -> None:
+    policy = ChangingPolicy()
+    with (
+        RunningServer(runtime, policy=policy) as server,
+        Client(server.address).open("client").subscribe("t") as client,
+    ):
+        policy.is_closed = True
+        server.server.rules_changed()
+        client.ping()  # it has seen the change when it answers
+        client.send(subscribe("t", 0, 5))
+        assert client.receive(5) == b"\x90\x03\x00\x05\x80"
+
+
 def test_an_authenticator_is_missing(runtime: str) -> None:
     with (
         RunningServer(runtime, policy=AskingPolicy()) as server,
@@ -213,6 +247,11 @@ class FailingEngine:
 
     def __init__(self) -> None:
         self._engine = MemoryEngine(Limits())
+
+    @property
+    def last_number(self) -> int:
+        """That of the memory engine."""
+        return self._engine.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request, or fail."""
