@@ -156,13 +156,14 @@ def encode_subscribe(packet: Subscribe) -> bytes:
     """SUBSCRIBE (3.8)."""
     if not packet.subscriptions:  # [v3 MQTT-3.8.3-3]
         raise LocalProtocolError("SUBSCRIBE needs a topic filter")
-    body = packet_id_bytes(packet.packet_id)
+    parts = [packet_id_bytes(packet.packet_id)]
     for subscription in packet.subscriptions:
         if not 0 <= subscription.qos <= 2:  # [v3 MQTT-3.8.3-4]
             raise LocalProtocolError(f"requested QoS is {subscription.qos}")
         utf8 = topic_filter_bytes(subscription.topic_filter)
-        body += _binary(utf8, "topic filter") + bytes([subscription.qos])
-    return _frame(0x82, body)
+        parts.append(_binary(utf8, "topic filter"))
+        parts.append(bytes([subscription.qos]))
+    return _frame(0x82, b"".join(parts))
 
 
 def encode_suback(packet: SubAck) -> bytes:
@@ -179,10 +180,10 @@ def encode_unsubscribe(packet: Unsubscribe) -> bytes:
     """UNSUBSCRIBE (3.10)."""
     if not packet.topic_filters:  # [v3 MQTT-3.10.3-2]
         raise LocalProtocolError("UNSUBSCRIBE needs a topic filter")
-    body = packet_id_bytes(packet.packet_id)
+    parts = [packet_id_bytes(packet.packet_id)]
     for topic_filter in packet.topic_filters:
-        body += _binary(topic_filter_bytes(topic_filter), "topic filter")
-    return _frame(0xA2, body)
+        parts.append(_binary(topic_filter_bytes(topic_filter), "topic filter"))
+    return _frame(0xA2, b"".join(parts))
 
 
 def encode(packet: Packet) -> bytes:
