@@ -15,7 +15,7 @@ _SLASH: Final = 0x2F
 _PLUS: Final = 0x2B
 _HASH: Final = 0x23
 
-TOPIC_OVERHEAD_BYTES: Final = 480
+TOPIC_OVERHEAD_BYTES: Final = 560
 """What one cached topic takes beside the bytes of its name: objects, table entry, short route."""
 
 

@@ -213,6 +213,7 @@ class Endings:
             channel.attempt = None
             self._sessions.forget_claim(attempt)
         ws.asking.pop(channel.token, None)
+        ws.store_waiters.pop(channel.key, None)
         self._disarm(channel)
         if cause in _AT_ONCE:
             self._close_now(channel)

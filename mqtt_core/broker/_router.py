@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _REMEMBERED_CHANGES: Final = 16
 
-_LONGEST_ROUTE: Final = 16  # filters; a longer one is found again, which costs less than it holds
+_LONGEST_ROUTE: Final = 32  # filters; a longer one is found again, which costs less than it holds
 
 SUBSCRIPTION_BYTES: Final = 400
 """What one subscription takes beside the bytes of its filter."""

@@ -55,6 +55,7 @@ class Sending:
         self._ws.must_flush = True
 
     def write(self, channel: Channel, message: Message, qos: int, packet_id: int) -> None:
+        """Write a PUBLISH at QoS 1 or 2 for the first time: two copies around its identifier."""
         ws = self._ws
         output = channel.output
         writer = output.writer
@@ -80,6 +81,7 @@ class Sending:
         ws.unflushed += size + len(head) + 2
 
     def begin(self, session: Session, flow: Flow, message: Message, qos: int, number: int) -> int:
+        """Begin a stored delivery; at QoS 2 it waits for the store before it is written."""
         packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else STORING_PUBLISH)
         numbers = session.numbers
         if numbers is None:
@@ -89,6 +91,7 @@ class Sending:
         return packet_id
 
     def gate(self, session: Session, packet_id: int) -> GatedSend:
+        """A place in the order of what waits for the store."""
         gate = session.gate
         if gate is None:
             gate = deque()
@@ -100,6 +103,7 @@ class Sending:
     def send_queued(
         self, session: Session, channel: Channel, message: Message, qos: int, number: int
     ) -> None:
+        """Send a message at QoS 1 or 2 that has waited in the queue, where it had `number`."""
         flow = session.flow
         if flow is None:
             flow = self._ws.new_flow()
@@ -118,6 +122,7 @@ class Sending:
             self.send_gated(session, self.gate(session, packet_id), operation, entry, None)
 
     def send_qos_0(self, channel: Channel, packet: bytes) -> None:
+        """Write a whole PUBLISH at QoS 0."""
         ws = self._ws
         if channel.output.writer is None:
             ws.open_output(channel)

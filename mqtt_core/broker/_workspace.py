@@ -105,7 +105,7 @@ class Workspace:
         self.dirty: list[Channel] = []
         self.dirty_bulk: Final[deque[Channel]] = deque()
         self.doomed: list[tuple[Channel, int]] = []  # to be closed when the call is done
-        self.store_waiters: list[Channel] = []  # not read until the store has caught up
+        self.store_waiters: Final[dict[int, Channel]] = {}  # not read until the store catches up
         self.is_bulk = False  # channels become dirty by a wide fan-out
         self.allowance = 0  # deliveries left to the one whose turn it is
         self.unflushed = 0  # bytes in channels that are dirty
@@ -194,24 +194,24 @@ class Workspace:
         ):
             if channel.wait == WAIT_NO:
                 channel.wait = WAIT_STORE
-                self.store_waiters.append(channel)
+                self.store_waiters[channel.key] = channel
                 self.wait_for_answer(channel)
 
     def let_go(self, channel: Channel, size_bytes: int) -> None:
         """The store has answered; read on from those that waited for it, if it has caught up."""
+        limits = self.limits
+        was_over = self.uncommitted_bytes >= limits.total_uncommitted_bytes
         self.uncommitted_bytes -= size_bytes
         channel.uncommitted -= 1
-        if not self.store_waiters or self.uncommitted_bytes >= self.limits.total_uncommitted_bytes:
+        if self.uncommitted_bytes >= limits.total_uncommitted_bytes:
             return
-        limit = self.limits.max_uncommitted_messages
-        still: list[Channel] = []
-        for waiter in self.store_waiters:
-            if waiter.wait == WAIT_STORE and waiter.uncommitted >= limit:
-                still.append(waiter)
-            elif waiter.wait == WAIT_STORE:
-                waiter.wait = WAIT_NO
-                self.queue_work(waiter)
-        self.store_waiters = still
+        waiters = list(self.store_waiters.values()) if was_over else [channel]
+        for waiter in waiters:
+            if waiter.uncommitted < limits.max_uncommitted_messages:
+                self.store_waiters.pop(waiter.key, None)
+                if waiter.wait == WAIT_STORE:
+                    waiter.wait = WAIT_NO
+                    self.queue_work(waiter)
 
     def wait_for_answer(self, channel: Channel) -> None:
         """A channel waits for a verdict or the store; for how long is looked at later."""
