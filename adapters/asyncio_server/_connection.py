@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from time import monotonic
 from typing import Final, cast, final
 
 from adapters.transport import RECEIVE_BYTES, Drive, gather
@@ -75,7 +74,7 @@ class Connection(asyncio.Protocol):
         if not drive.is_due:
             drive.wake()
         try:
-            channel.receive_data(data, monotonic())
+            channel.receive_data(data, drive.now)
             if drive.broker.must_flush:
                 drive.flush()
             if len(data) >= RECEIVE_BYTES and channel.wants_read:
@@ -106,17 +105,17 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """asyncio: the socket did not take everything."""
         self._is_writable = False
-        self._channel.set_writable(False, monotonic())
+        self._channel.set_writable(False, self._drive.now)
 
     def resume_writing(self) -> None:
         """asyncio: the socket has taken everything."""
         self._is_writable = True
+        self._drive.wake()
         try:
-            self._channel.set_writable(True, monotonic())
+            self._channel.set_writable(True, self._drive.now)
             self.flush()
         except Exception as error:  # noqa: BLE001  this connection's fault alone
             self._fail("output failed", error)
-        self._drive.wake()
 
     def flush(self) -> None:
         """`Sendable`: send what there is, in one system call if it comes in one piece."""

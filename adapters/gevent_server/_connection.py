@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from time import monotonic
 from typing import TYPE_CHECKING, Final, final
 
 from adapters.transport import RECEIVE_BYTES, Drive, gather
@@ -70,26 +69,26 @@ class Connection:
             self._close(EOF_BY_PEER)
             return
         drive = self._drive
+        if not drive.is_due:
+            drive.wake()
         try:
-            self._channel.receive_data(data, monotonic())
+            self._channel.receive_data(data, drive.now)
             if drive.broker.must_flush:
                 drive.flush()
         except Exception as error:  # noqa: BLE001  this connection's fault alone
             self._fail("input failed", error)
-        if not drive.is_due:
-            drive.wake()
 
     def _on_writable(self) -> None:
         pieces, self._unsent = self._unsent, None
+        self._drive.wake()
         try:
             if pieces is not None and self._send_pieces(pieces) and self._writer is not None:
                 self._writer.close()
                 self._writer = None
-                self._channel.set_writable(True, monotonic())
+                self._channel.set_writable(True, self._drive.now)
                 self.flush()
         except Exception as error:  # noqa: BLE001  this connection's fault alone
             self._fail("output failed", error)
-        self._drive.wake()
 
     def flush(self) -> None:
         """`Sendable`: send what there is, in one system call if it comes in one piece."""
@@ -144,7 +143,7 @@ class Connection:
         if self._writer is None:
             self._writer = self._loop.io(self._socket.fileno(), WRITE)
             self._writer.start(self._on_writable)
-            self._channel.set_writable(False, monotonic())
+            self._channel.set_writable(False, self._drive.now)
 
     def _obey(self, channel: Channel) -> None:
         """Close, end the output or pause reading, as the channel says."""

@@ -109,7 +109,8 @@ class Runtime(Protocol):
 class Drive:
     """Owns the core of one server and turns it.
 
-    `is_due` says that a turn is on its way: whoever feeds the core calls `wake` unless it is set.
+    Whoever feeds the core calls `wake` before, unless `is_due` says that a turn is on its way
+    already, and passes `now`: a wake-up has one time.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Drive:
         # What the core keeps as a plain object is a `Sendable`.
         self._take_dirty = cast("Callable[[int], list[_Flushable]]", self.broker.take_dirty)
         self.is_due = False
+        self.now = monotonic()
         self._authenticator: Final = authenticator
         self._on_fact: Final = log_fact if on_fact is None else on_fact
         self._decisions: Final[deque[tuple[int, Decision]]] = deque()
@@ -164,9 +166,9 @@ class Drive:
 
     def shut_down(self, mode: int) -> None:
         """Let the core end what is open; `on_stopped` follows. A stronger mode may come later."""
-        self._is_stopping = True
-        self.broker.shut_down(mode, monotonic())
         self.wake()
+        self._is_stopping = True
+        self.broker.shut_down(mode, self.now)
 
     def _stop_if_done(self) -> None:
         if self._connections or not self.broker.is_stopped:
@@ -182,18 +184,18 @@ class Drive:
 
     def open(self, listener: str, peer: str, connection: Sendable) -> Channel:
         """A channel for a new connection. Each `open` is followed by one `close`."""
-        channel = self.broker.open(listener, peer, monotonic())
+        self.wake()
+        channel = self.broker.open(listener, peer, self.now)
         channel.transport = connection
         self._connections += 1
-        self.wake()
         return channel
 
     def close(self, channel: Channel, cause: int) -> None:
         """The socket of a channel is gone."""
+        self.wake()
         self._connections -= 1
         channel.transport = None
-        channel.eof(cause, monotonic())
-        self.wake()
+        channel.eof(cause, self.now)
 
     # From outside, from any thread, also before the start and after the stop
 
@@ -222,16 +224,17 @@ class Drive:
     # The turn
 
     def wake(self) -> None:
-        """Something was fed: a turn is wanted once the callbacks of this poll are through."""
+        """Something is to be fed: a turn once the callbacks of this poll are through."""
         if not self.is_due:
             self.is_due = True
+            self.now = monotonic()
             self.call_soon(self.turn)
 
     def turn(self) -> None:
         """See the module: advance, answers, flush, facts, timer."""
         broker = self.broker
         self.is_due = False
-        now = monotonic()
+        now = self.now
         try:
             if now >= self._deadline:
                 broker.advance(now)
@@ -246,7 +249,7 @@ class Drive:
             if self._deadline <= now or broker.has_dirty or broker.has_requests:
                 # Unfinished work: the sockets get their turn first.
                 self.is_due = True
-                self._runtime.call_after_poll(self.turn)
+                self._runtime.call_after_poll(self._turn_again)
             elif self._deadline < self._armed_for:
                 self._arm(self._deadline, now)
         except Exception as error:  # noqa: BLE001  the core's fault must not end the loop
@@ -255,6 +258,10 @@ class Drive:
             self._arm(self._deadline, now)
         if self._is_stopping:
             self._stop_if_done()
+
+    def _turn_again(self) -> None:
+        self.now = monotonic()
+        self.turn()
 
     def flush(self) -> None:
         """Flush the next slice of channels that have something to say."""
@@ -311,11 +318,10 @@ class Drive:
             self._timer.cancel()
             self._timer = None
         self._armed_for = NEVER
-        now = monotonic()
-        if now >= self._full_collection_at:
-            gc.collect()
-            self._full_collection_at = now + FULL_COLLECTION_INTERVAL_S
         self.wake()
+        if self.now >= self._full_collection_at:
+            gc.collect()
+            self._full_collection_at = self.now + FULL_COLLECTION_INTERVAL_S
 
     # What there is to log
 
