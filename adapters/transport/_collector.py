@@ -5,7 +5,7 @@ a full collection looks at every object of every session: 31 ms at 100,000 of th
 million. So while any server runs,
 
 - what was loaded before it started is frozen: never looked at again,
-- new objects are looked at once, 20,000 at a time (some 10 ms), when so many more were made than
+- new objects are looked at once, 10,000 at a time (some 5 ms), when so many more were made than
   freed: connections and sessions make as many, traffic alone frees what it makes,
 - full collections happen once an hour, when a turn ends, instead of at any time.
 
@@ -18,7 +18,7 @@ import gc
 import threading
 from typing import Final, final
 
-YOUNG_THRESHOLD: Final = 20_000
+YOUNG_THRESHOLD: Final = 10_000
 """Net allocations of container objects between two collections of the new ones."""
 
 NEVER: Final = 1_000_000_000

@@ -118,11 +118,11 @@ def test_the_collector_is_tuned_while_a_server_runs_and_put_back_afterwards(runt
     before = gc.get_threshold()
     frozen = gc.get_freeze_count()
     with RunningServer(runtime) as one:
-        assert gc.get_threshold()[0] == 20_000
+        assert gc.get_threshold()[0] == 10_000
         assert gc.get_freeze_count() > frozen
         with RunningServer(runtime):
             pass
-        assert gc.get_threshold()[0] == 20_000
+        assert gc.get_threshold()[0] == 10_000
         one.stop()
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
