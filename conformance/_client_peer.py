@@ -87,6 +87,9 @@ class ClientPeer:
         """Nothing happens by itself here."""
         return condition()
 
+    def let_the_end_arrive(self) -> None:
+        """It has arrived."""
+
     def settle(self, links: Iterable[Link], is_timed: bool) -> None:
         """Nothing is ever under way here."""
 

@@ -215,6 +215,9 @@ class CorePeer:
             self.pump()
         return True
 
+    def let_the_end_arrive(self) -> None:
+        """It has arrived."""
+
     def settle(self, links: Iterable[Link], is_timed: bool) -> None:
         """Let every answer from outside come."""
         self.wait_until(lambda: False, 0.0)

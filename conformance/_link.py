@@ -128,6 +128,9 @@ class Peer(Protocol):
     def wait_until(self, condition: Callable[[], bool], patience_s: float) -> bool:
         """Let things happen until `condition` holds; False when it still does not."""
 
+    def let_the_end_arrive(self) -> None:
+        """Let the other side see that a connection was cut, before anything else happens."""
+
     def settle(self, links: Iterable[Link], is_timed: bool) -> None:
         """Let everything that is under way arrive."""
 

@@ -175,9 +175,11 @@ class _Player:
             case "cut":
                 del self.links[step.link]
                 link.cut()
+                self.peer.let_the_end_arrive()
             case "reset":
                 del self.links[step.link]
                 link.reset()
+                self.peer.let_the_end_arrive()
             case "half-close":
                 link.half_close()
             case "stop reading":

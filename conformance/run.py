@@ -10,6 +10,7 @@ import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 from conformance._client_peer import play_client
@@ -69,11 +70,12 @@ def _player_for(
     if not port.isdecimal():
         parser.error(f"{options.address!r} is no HOST:PORT, such as 127.0.0.1:1883")
     settings = dict(word.split("=", 1) for word in options.settings.split())
-    run = secrets.token_hex(2)
+    run = secrets.token_hex(3)
+    numbers = count(1)
 
     def play_shared(scenario: Scenario) -> Result:
         # Short: with the names in traces it stays under 23 bytes, which every broker takes.
-        prefix = "" if "alone" in scenario.needs else f"{run}{secrets.token_hex(2)}"
+        prefix = "" if "alone" in scenario.needs else f"{run}{next(numbers)}"
         peer = SocketPeer(
             (host.strip("[]"), int(port)), is_ours=options.ours, settings=settings, shares=True
         )
