@@ -183,6 +183,19 @@ def test_a_reader_that_stands_still_holds_up_nobody(runtime: str) -> None:
         publisher.ping()
 
 
+def test_a_burst_reaches_whole_a_reader_whose_socket_has_room(runtime: str) -> None:
+    """More messages than a queue holds, in fewer bytes than the sockets do."""
+    count = 30_000
+    message = publish("t", b"abc")
+    with (
+        RunningServer(runtime, limits=Limits(max_queued_messages=100)) as server,
+        Client(server.address).open("publisher") as publisher,
+        Client(server.address, receive_buffer_bytes=1_000_000).open("r").subscribe("t") as reader,
+    ):
+        publisher.send(message * count)
+        assert reader.receive(len(message) * count) == message * count
+
+
 def test_a_reader_that_comes_back_gets_everything_in_order(runtime: str) -> None:
     count = 1_500
     with (
