@@ -90,8 +90,7 @@ class Connection(asyncio.Protocol):
         drive = self._drive
         for start in range(0, len(data), RECEIVE_BYTES):
             self._channel.receive_data(data[start : start + RECEIVE_BYTES], drive.now)
-            if drive.broker.must_flush:
-                drive.flush()
+            drive.flush()
         if self._is_reading:
             self._transport.pause_reading()
             drive.call_soon(self._read_on)  # behind the turn

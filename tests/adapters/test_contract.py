@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 
 import pytest
 
-from mqtt_core.broker import Limits
+from mqtt_core.broker import Fact, Limits
 from tests.adapters.rig import (
     DISCONNECT,
+    PATIENCE_S,
     PINGREQ,
     PINGRESP,
     Client,
@@ -184,16 +186,33 @@ def test_a_reader_that_stands_still_holds_up_nobody(runtime: str) -> None:
 
 
 def test_a_burst_reaches_whole_a_reader_whose_socket_has_room(runtime: str) -> None:
-    """More messages than a queue holds, in fewer bytes than the sockets do."""
-    count = 30_000
-    message = publish("t", b"abc")
+    """More messages at once than its queue holds, in fewer bytes than the sockets do."""
+    count = 4_500
+    message = publish("t", bytes(47))
+    gate = threading.Event()
+
+    def on_fact(fact: Fact) -> None:
+        if fact.client_id == "gatekeeper":
+            gate.wait(PATIENCE_S)  # the server reads nothing until the burst is there
+
     with (
-        RunningServer(runtime, limits=Limits(max_queued_messages=100)) as server,
+        RunningServer(runtime, limits=Limits(max_queued_messages=100), on_fact=on_fact) as server,
         Client(server.address).open("publisher") as publisher,
         Client(server.address, receive_buffer_bytes=1_000_000).open("r").subscribe("t") as reader,
     ):
-        publisher.send(message * count)
-        assert reader.receive(len(message) * count) == message * count
+        publisher.send(publish("nobody", bytes(60_000)) * 200)  # the kernel widens its window
+        publisher.ping()
+        with Client(server.address).open("gatekeeper"):
+            burst = message * count
+            sent = 0
+            publisher.socket.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while sent < len(burst):
+                    sent += publisher.socket.send(burst[sent:])
+            gate.set()
+            publisher.socket.settimeout(PATIENCE_S)
+            publisher.send(burst[sent:])
+            assert reader.receive(len(burst)) == burst
 
 
 def test_a_reader_that_comes_back_gets_everything_in_order(runtime: str) -> None:
