@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final, cast, final
 
-from adapters.transport import RECEIVE_BYTES, Drive, gather
+from adapters.transport import RECEIVE_BYTES, Cancellable, Drive, gather
 from mqtt_core.broker import (
     CLOSE_AFTER_FLUSH,
     CLOSE_NOW,
@@ -37,6 +37,7 @@ class Connection(asyncio.Protocol):
         "_is_writable",
         "_listener",
         "_peer",
+        "_progress_timer",
         "_transport",
     )
 
@@ -52,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._is_writable = True
         self._has_ended_output = False
         self._is_eof = False
+        self._progress_timer: Cancellable | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the transport is ready."""
@@ -108,6 +110,8 @@ class Connection(asyncio.Protocol):
         """asyncio: the transport is gone; called once."""
         if self._is_open:
             self._is_open = False
+            if self._progress_timer is not None:
+                self._progress_timer.cancel()
             try:
                 self._drive.close(self._channel, EOF_BY_PEER if self._is_eof else TRANSPORT_ERROR)
             except Exception as fault:  # noqa: BLE001  this connection's fault alone
@@ -117,6 +121,22 @@ class Connection(asyncio.Protocol):
         """asyncio: the socket did not take everything."""
         self._is_writable = False
         self._channel.set_writable(False, self._drive.now)
+        if self._progress_timer is None:
+            self._watch_progress()
+
+    def _watch_progress(self) -> None:
+        """Look after a while whether the socket has taken some of what it refused."""
+        unsent = self._transport.get_write_buffer_size()
+
+        def look() -> None:
+            self._progress_timer = None
+            if self._is_open and not self._is_writable:
+                if self._transport.get_write_buffer_size() < unsent:
+                    self._drive.wake()
+                    self._channel.set_writable(False, self._drive.now)
+                self._watch_progress()
+
+        self._progress_timer = self._drive.call_later(self._drive.progress_interval_s, look)
 
     def resume_writing(self) -> None:
         """asyncio: the socket has taken everything."""

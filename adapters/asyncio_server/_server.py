@@ -79,14 +79,8 @@ class Server(ServerBase):
 
     async def _accept(self, listener: Listener) -> None:
         """Take connections from one listener until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            accepted = []
-            try:
-                if listener.is_drained:
-                    accepted.append(listener.prepare(*await loop.sock_accept(listener.socket)))
-            except OSError:
-                pass  # it left before it was accepted, or the batch meets the same error
+            accepted = await _first(listener) if listener.is_drained else []
             accepted += listener.accept_batch()
             connecting = asyncio.gather(
                 *[self._connect(listener, connected, peer) for connected, peer in accepted]
@@ -118,6 +112,24 @@ class Server(ServerBase):
                 task.cancel()
             await asyncio.gather(*acceptors, return_exceptions=True)
             self._close_listeners()
+
+
+async def _first(listener: Listener) -> list[tuple[socket.socket, str]]:
+    """Wait until somebody can be accepted; cancelled or not, no accepted socket gets lost."""
+    loop = asyncio.get_running_loop()
+    is_acceptable = asyncio.Event()
+    try:
+        loop.add_reader(listener.socket, is_acceptable.set)
+    except NotImplementedError:  # the proactor loop of Windows accepts by itself or not at all
+        try:
+            return [listener.prepare(*await loop.sock_accept(listener.socket))]
+        except OSError:
+            return []  # it left before it was accepted, or the batch meets the same error
+    try:
+        await is_acceptable.wait()
+    finally:
+        loop.remove_reader(listener.socket)
+    return []
 
 
 def run(server: Server, *, on_ready: Callable[[], None]) -> int:

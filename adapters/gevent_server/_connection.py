@@ -80,13 +80,17 @@ class Connection:
 
     def _on_writable(self) -> None:
         pieces, self._unsent = self._unsent, None
+        if pieces is None or self._writer is None:
+            return
         self._drive.wake()
         try:
-            if pieces is not None and self._send_pieces(pieces) and self._writer is not None:
+            if self._send_pieces(pieces):
                 self._writer.close()
                 self._writer = None
                 self._channel.set_writable(True, self._drive.now)
                 self.flush()
+            elif self._is_open:
+                self._channel.set_writable(False, self._drive.now)  # but it has taken something
         except Exception as error:  # noqa: BLE001  this connection's fault alone
             self._fail("output failed", error)
 

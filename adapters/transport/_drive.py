@@ -55,6 +55,9 @@ NEVER: Final = float("inf")
 TIMER_SLACK_S: Final = 0.001
 """Added to each delay: loops round to milliseconds, and waking early would mean waking twice."""
 
+PROGRESS_INTERVAL_S: Final = 5.0
+"""Seconds between looks at whether a full socket takes anything, where no event tells."""
+
 FAULT_PAUSE_S: Final = 1.0
 """After a turn that failed, the next one is not due at once: a fault that lasts must not spin."""
 
@@ -139,6 +142,7 @@ class Drive:
         self._take_dirty = cast("Callable[[int], list[_Flushable]]", self.broker.take_dirty)
         self.is_due = False
         self.now = monotonic()
+        self.progress_interval_s: Final = min(PROGRESS_INTERVAL_S, limits.send_timeout_secs / 4)
         self._authenticator: Final = authenticator
         self._on_fact: Final = log_fact if on_fact is None else on_fact
         self._decisions: Final[deque[tuple[int, Decision]]] = deque()
@@ -158,6 +162,7 @@ class Drive:
         """Turn on `runtime` from now on; `on_stopped` is called once, after the last turn."""
         self._runtime = runtime
         self.call_soon = runtime.call_soon
+        self.call_later = runtime.call_later
         self._on_stopped = on_stopped
         self._full_collection_at = monotonic() + FULL_COLLECTION_INTERVAL_S
         self._is_running = True
@@ -311,7 +316,7 @@ class Drive:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = at
-        self._timer = self._runtime.call_later(at - now + TIMER_SLACK_S, self._on_timer)
+        self._timer = self.call_later(at - now + TIMER_SLACK_S, self._on_timer)
 
     def _on_timer(self) -> None:
         if self._timer is not None:
