@@ -26,6 +26,7 @@ from mqtt_core.broker._causes import (
     TOO_MANY_HALF_CONNECTED,
 )
 from mqtt_core.broker._channel import CLOSE_NO, Channel
+from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
@@ -47,6 +48,7 @@ IMMEDIATE: Final = 2
 
 _SYS_DEADLINE: Final = 1
 _DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
+_PAGE_ROOM: Final = 2_048  # messages asked of the engine for one slice of channels
 _LEAST_SHARE: Final = 200  # deliveries for each piece of work in a turn, however many there are
 
 
@@ -81,6 +83,7 @@ class Broker:
         "_delivery",
         "_queues",
         "_bursts",
+        "_committing",
         "_publishing",
         "_sessions",
         "_endings",
@@ -111,7 +114,8 @@ class Broker:
         self._queues: Final = Queues(ws, self._delivery, self._sending)
         self._bursts: Final = Bursts(ws, self._sending)
         self._authorizer: Final = Authorizer(ws)
-        self._publishing: Final = Publishing(ws, self._delivery, self._sending, self._authorizer)
+        self._committing: Final = Committing(ws, self._delivery, self._sending)
+        self._publishing: Final = Publishing(ws, self._delivery, self._committing, self._authorizer)
         self._sessions: Final = Sessions(ws, self._delivery)
         self._endings: Final = Endings(ws, self._sessions, self._publishing)
         self._connecting: Final = Connecting(
@@ -121,6 +125,7 @@ class Broker:
             ws,
             self._sending,
             self._publishing,
+            self._committing,
             self._bursts,
             self._authorizer,
             self._connecting,
@@ -338,6 +343,8 @@ class Broker:
                     ws.queue_work(channel)
             elif channel.attempt is not None:
                 self._connecting.decide(channel, decision)
+        except RemoteProtocolError as violation:
+            self._violated(channel, violation)
         except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(channel, error)
         self._close_doomed()
@@ -456,6 +463,7 @@ class Broker:
             bulk = ws.dirty_bulk
             while bulk and len(taken) < limit:
                 taken.append(bulk.popleft())
+        ws.page_room = _PAGE_ROOM
         for channel in taken:
             channel.is_dirty = False
             session = channel.session
@@ -467,6 +475,12 @@ class Broker:
                 ws.unflushed -= channel.output.size_bytes
         if not ws.dirty and not ws.dirty_bulk:
             ws.unflushed = 0
+        if ws.put_off:
+            ws.is_bulk = True
+            for channel in ws.put_off:
+                ws.mark_dirty(channel)
+            ws.is_bulk = False
+            ws.put_off = []
         return taken
 
     def _pump(self, channel: Channel) -> None:

@@ -75,6 +75,10 @@ class Bursts:
         if burst.is_local:
             self._read_local(session, channel, burst, room)
             return
+        if self._ws.page_room <= 0:
+            self._ws.put_off.append(channel)
+            return
+        self._ws.page_room -= room
         burst.is_reading = True
         burst.mark = self._ws.retained_mark
         if burst.qos:

@@ -39,6 +39,7 @@ from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._bursts import Bursts
 from mqtt_core.broker._causes import CLIENT_DISCONNECTED, STORE_FAILED
 from mqtt_core.broker._channel import Channel, GatedAck
+from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR
@@ -70,6 +71,7 @@ class Incoming:
         "_ws",
         "_sending",
         "_publishing",
+        "_committing",
         "_bursts",
         "_authorizer",
         "_connecting",
@@ -81,6 +83,7 @@ class Incoming:
         workspace: Workspace,
         sending: Sending,
         publishing: Publishing,
+        committing: Committing,
         bursts: Bursts,
         authorizer: Authorizer,
         connecting: Connecting,
@@ -89,6 +92,7 @@ class Incoming:
         self._ws: Final = workspace
         self._sending: Final = sending
         self._publishing: Final = publishing
+        self._committing: Final = committing
         self._bursts: Final = bursts
         self._authorizer: Final = authorizer
         self._connecting: Final = connecting
@@ -187,6 +191,7 @@ class Incoming:
         elif channel.acks is not None:
             data = b"\x70\x02" + packet_id.to_bytes(2, "big")
             channel.acks.append(GatedAck(data, True))
+            self._ws.pause_if_behind(channel)
         else:
             self._write_ack(channel, 0x70, packet_id)
 
@@ -201,6 +206,7 @@ class Incoming:
         if channel.acks is None:
             channel.acks = deque()
         channel.acks.append(ack)
+        ws.pause_if_behind(channel)
         if operations:
             request_id = ws.next_id()
             size = len(operations) * _OPERATION_BYTES
@@ -210,7 +216,7 @@ class Incoming:
     def stored(self, channel: Channel, ack: GatedAck, size_bytes: int) -> None:
         """What an acknowledgement rests on is stored."""
         ack.is_ready = True
-        self._publishing.send_acks(channel)
+        self._committing.send_acks(channel)
         self._ws.let_go(channel, size_bytes)
 
     def not_stored(self, channel: Channel, failure: Failed, size_bytes: int) -> None:

@@ -1,13 +1,12 @@
 """From a PUBLISH to its receivers and back to its acknowledgement (4.3).
 
 A message goes to its receivers when it arrives; a wide fan-out is done in turns, and its
-publisher is not read meanwhile. The acknowledgement leaves when all that must be stored is, in
-the order in which the messages came.
+publisher is not read meanwhile. What is to be stored, and the acknowledgement that rests on
+it, is the matter of `_committing`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, final
 
 from mqtt_core._codes import RECEIVE_MAXIMUM_EXCEEDED, TOPIC_NAME_INVALID
@@ -16,30 +15,25 @@ from mqtt_core._message import Message
 from mqtt_core._packets import Publish, Will
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
-from mqtt_core.broker._causes import QUOTA, STORE_FAILED, UNAUTHORIZED
-from mqtt_core.broker._channel import CLOSE_NO, Channel, GatedAck
+from mqtt_core.broker._causes import QUOTA, UNAUTHORIZED
+from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._committing import Commitment, Committing
 from mqtt_core.broker._delivery import Delivery, Resting
-from mqtt_core.broker._facts import FACT_ERROR, FACT_WARNING
 from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
-from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._router import Subscriber, Subscribers
-from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import (
-    Completion,
     DeleteRetained,
-    Done,
-    Failed,
     HoldIdentifier,
     Operation,
     PutRetained,
-    Write,
 )
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
 
 _NARROW: Final = 64  # receivers of a message that is never put off
-_QUOTA_EPISODE_S: Final = 60.0
+_VISITS_PER_DELIVERY: Final = 4  # nodes of the trie that take the time of one delivery
+_HELD_ANYWAY: Final = 16  # QoS 2 messages that a session may hold when others use up the total
 
 
 @final
@@ -50,7 +44,7 @@ class FanOut(Work):
         "message",
         "channel",
         "packet",
-        "resting",
+        "begun",
         "then",
         "_publishing",
         "_lists",
@@ -67,12 +61,13 @@ class FanOut(Work):
         found: list[Subscribers],
         channel: Channel | None,
         packet: Publish | None,
+        begun: Commitment,
     ) -> None:
         super().__init__()
         self.message: Final = message
         self.channel: Final = channel  # whose input waits for the end, None for a will
         self.packet: Final = packet
-        self.resting: Resting | None = None
+        self.begun: Final = begun
         self.then: Will | None = None  # published behind this one
         self._publishing: Final = publishing
         self._lists: Final[list[list[Subscriber]]] = []
@@ -94,7 +89,6 @@ class FanOut(Work):
 
     def deliver_some(self, delivery: Delivery, count: int) -> bool:
         """Deliver to at most `count` receivers; True when all have it."""
-        delivery.resting = self.resting
         while self._list_at < len(self._lists) and count > 0:
             subscribers = self._lists[self._list_at]
             stop = min(len(subscribers), self._at + count)
@@ -105,56 +99,7 @@ class FanOut(Work):
             if stop == len(subscribers):
                 self._list_at += 1
                 self._at = 0
-        self.resting = delivery.resting
-        delivery.resting = None
         return self._list_at >= len(self._lists)
-
-
-@final
-class PublishWrite(Pending):
-    """Goes on with a PUBLISH when what its acknowledgement rests on is stored."""
-
-    __slots__ = (
-        "message",
-        "resting",
-        "others",
-        "channel",
-        "session",
-        "packet_id",
-        "waiters",
-        "is_failed",
-        "size_bytes",
-        "_publishing",
-    )
-
-    def __init__(
-        self,
-        publishing: Publishing,
-        message: Message,
-        resting: Resting | None,
-        others: list[Operation],
-        channel: Channel | None,
-        session: Session | None,
-        packet_id: int,
-    ) -> None:
-        self.message: Final = message
-        self.resting = resting
-        self.others: Final = others  # changes beside those for the receivers
-        self.channel = channel  # whose reading pauses when the store is behind
-        self.session: Final = session  # the publisher's, for QoS 2
-        self.packet_id: Final = packet_id
-        self.waiters: list[tuple[Channel, GatedAck]] = []
-        self.is_failed = False
-        self.size_bytes: Final = message.size_bytes
-        self._publishing: Final = publishing
-
-    def done(self, completion: Completion) -> None:
-        """Acknowledge it."""
-        self._publishing.stored(self, completion)
-
-    def failed(self, failure: Failed) -> None:
-        """Do not acknowledge it, and close the publisher.  [v3 MQTT-4.8.0-2]"""
-        self._publishing.not_stored(self, failure)
 
 
 @final
@@ -164,25 +109,21 @@ class Publishing:
     __slots__ = (
         "_ws",
         "_delivery",
-        "_sending",
+        "_committing",
         "_authorizer",
         "_refuses",
         "_flush_at",
-        "_counted_at",
-        "_told_quota_at",
     )
 
     def __init__(
         self,
         workspace: Workspace,
         delivery: Delivery,
-        sending: Sending,
+        committing: Committing,
         authorizer: Authorizer,
     ) -> None:
         self._ws: Final = workspace
-        self._sending: Final = sending
-        self._counted_at = 0  # id of the newest write that told the number of retained messages
-        self._told_quota_at = -_QUOTA_EPISODE_S
+        self._committing: Final = committing
         self._delivery: Final = delivery
         self._authorizer: Final = authorizer
         self._refuses: Final = workspace.limits.queue_full_policy == REFUSE
@@ -225,7 +166,7 @@ class Publishing:
         """Not authorized: acknowledged and dropped, or closed.  [v3 MQTT-3.3.5-2]"""
         self._ws.stats.dropped_unauthorized += 1
         if self._ws.limits.unauthorized_publish == ACKNOWLEDGE:
-            self._acknowledge(channel, packet)
+            self._committing.acknowledge(channel, packet)
         else:
             self._ws.doomed.append((channel, UNAUTHORIZED))
 
@@ -242,10 +183,9 @@ class Publishing:
         held = flow.held
         if held is None or packet_id not in held:
             limits = self._ws.limits
-            if (
-                self._ws.held_identifiers >= limits.total_held_identifiers
-                or flow.held_count >= limits.max_held_identifiers
-            ):
+            count = flow.held_count
+            is_over = self._ws.held_identifiers >= limits.total_held_identifiers
+            if count >= limits.max_held_identifiers or (is_over and count >= _HELD_ANYWAY):
                 raise RemoteProtocolError(
                     "too many QoS 2 messages without PUBREL", reason=RECEIVE_MAXIMUM_EXCEEDED
                 )
@@ -253,18 +193,11 @@ class Publishing:
             self._ws.held_identifiers += 1
             return True
         unstored = session.unstored
-        write = None if unstored is None else unstored.get(packet_id)
-        if write is None:
-            self._acknowledge(channel, packet)
-            return False
-        write.waiters.append((channel, self._gate(channel, packet)))
-        if write.channel is None:
-            write.channel = channel
-        if write.is_failed:  # try again what the store has refused
-            write.is_failed = False
-            if write.resting is not None:
-                write.resting = self._delivery.again(write.resting)
-            self._submit(write)
+        commitment = None if unstored is None else unstored.get(packet_id)
+        if commitment is None:
+            self._committing.acknowledge(channel, packet)
+        else:
+            self._committing.repeat(commitment, channel, packet)
         return False
 
     def _route(self, message: Message, channel: Channel | None, packet: Publish | None) -> None:
@@ -273,6 +206,7 @@ class Publishing:
         if message.retain:
             ws.note_retained_change(message.topic.utf8)
         found = ws.router.route(message.topic).found
+        ws.allowance -= ws.router.take_cost() // _VISITS_PER_DELIVERY
         count = len(found)
         width = 0
         for subscribers in found:
@@ -284,7 +218,8 @@ class Publishing:
             ws.allowance -= width
             if width > _NARROW:
                 if ws.allowance < 0 or ws.unflushed > self._flush_at:
-                    self._fan_out(FanOut(self, message, found, channel, packet))
+                    begun = self._committing.begin(message, channel, packet)
+                    self._fan_out(FanOut(self, message, found, channel, packet, begun))
                     return
                 ws.is_bulk = True
             if count == 1:
@@ -295,10 +230,11 @@ class Publishing:
         resting = self._delivery.resting
         if resting is None and not message.retain and message.qos < 2:
             if message.qos and channel is not None and packet is not None:
-                self._acknowledge(channel, packet)
+                self._committing.acknowledge(channel, packet)
             return
         self._delivery.resting = None
-        self._finish(message, channel, packet, resting)
+        begun = self._committing.begin(message, channel, packet)
+        self._finish(message, packet, resting, begun)
 
     def _deliver_one(self, subscribers: Subscribers, message: Message) -> None:
         """Deliver to the subscriptions of one filter."""
@@ -359,180 +295,40 @@ class Publishing:
         ws.is_bulk = True
         is_done = fan_out.deliver_some(self._delivery, ws.allowance)
         ws.is_bulk = False
+        resting = self._delivery.resting
+        self._delivery.resting = None
         if not is_done:
+            self._committing.add(fan_out.begun, resting, [])
             return False
         channel = fan_out.channel
-        self._finish(fan_out.message, channel, fan_out.packet, fan_out.resting)
         if channel is not None:
             channel.fan_out = None
             if channel.wait == WAIT_FAN_OUT:
                 channel.wait = WAIT_NO
+        self._finish(fan_out.message, fan_out.packet, resting, fan_out.begun)
+        if channel is not None:
+            ws.pause_if_behind(channel)
+            if channel.wait == WAIT_NO:
                 ws.queue_work(channel)
         if fan_out.then is not None:
             self.publish_will(fan_out.then)
         return True
 
-    # Acknowledgement
-
     def _finish(
-        self,
-        message: Message,
-        channel: Channel | None,
-        packet: Publish | None,
-        resting: Resting | None,
+        self, message: Message, packet: Publish | None, resting: Resting | None, begun: Commitment
     ) -> None:
-        """Everybody has it: store what must be, and acknowledge when it is."""
-        operations: list[Operation] = []
-        session = None if channel is None or message.qos < 2 else channel.session
-        packet_id = 0
-        if session is not None and session.key and packet is not None:
-            packet_id = packet.packet_id
-            operations.append(HoldIdentifier(session.key, packet_id))
+        """Everybody has it: store what is left to store, and acknowledge when all is."""
+        others: list[Operation] = []
+        session = begun.session
+        if session is not None and session.key:
+            others.append(HoldIdentifier(session.key, begun.packet_id))
         if message.retain:
             if len(message.payload):
-                operations.append(PutRetained(message))
+                others.append(PutRetained(message))
             else:  # [v3 MQTT-3.3.1-10] [v3 MQTT-3.3.1-11]
-                operations.append(DeleteRetained(message.topic.utf8))
-        if resting is not None and not resting.targets:
-            resting = None  # every queue was full
-        if not operations and resting is None:
-            if channel is not None and packet is not None:
-                self._acknowledge(channel, packet)
-            return
-        holder = session if packet is not None else None
-        if holder is not None and packet is not None:
-            packet_id = packet.packet_id
-        write = PublishWrite(self, message, resting, operations, channel, holder, packet_id)
-        if channel is not None and packet is not None and message.qos:
-            write.waiters.append((channel, self._gate(channel, packet)))
-        if holder is not None:
-            if holder.unstored is None:
-                holder.unstored = {}
-            holder.unstored[packet_id] = write
-        self._submit(write)
-
-    def _submit(self, write: PublishWrite) -> None:
-        ws = self._ws
-        operations = write.others
-        if write.resting is not None:
-            operations = [*operations, write.resting.operation()]
-        ws.submit(Write(ws.next_id(), operations), write)
-        if write.channel is not None:
-            ws.hold_back(write.channel, write.size_bytes)
-
-    def _gate(self, channel: Channel, packet: Publish) -> GatedAck:
-        ack = GatedAck(_ack(packet), False)
-        acks = channel.acks
-        if acks is None:
-            acks = deque()
-            channel.acks = acks
-        acks.append(ack)
-        return ack
-
-    def _acknowledge(self, channel: Channel, packet: Publish) -> None:
-        """Acknowledge by QoS, behind those that still wait.  [v3 MQTT-3.3.4-1]"""
-        qos = packet.message.qos
-        if qos == 0 or channel.close != CLOSE_NO:
-            return
-        ws = self._ws
-        if channel.acks is not None:  # [v3 MQTT-4.6.0-2] [v3 MQTT-4.6.0-3]
-            channel.acks.append(GatedAck(_ack(packet), True))
-            return
-        writer = channel.output.writer
-        if writer is None:
-            writer = ws.open_output(channel)
-        packet_id = packet.packet_id
-        writer.append(0x40 if qos == 1 else 0x50)
-        writer.append(2)
-        writer.append(packet_id >> 8)
-        writer.append(packet_id & 0xFF)
-        ws.stats.packets_sent += 1
-
-    def stored(self, write: PublishWrite, completion: Completion) -> None:
-        """What a PUBLISH rests on is stored."""
-        ws = self._ws
-        if isinstance(completion, Done) and completion.retained >= 0:
-            self._note_retained_count(completion)
-        self._forget_unstored(write)
-        resting = write.resting
-        if resting is not None:
-            for session, gated in resting.gated:
-                gated.is_ready = True
-                self._sending.open_gate(session)
-            for session, _ in resting.stored:
-                if session.channel is not None:
-                    ws.mark_dirty(session.channel)
-        for channel, ack in write.waiters:
-            ack.is_ready = True
-            self.send_acks(channel)
-        write.waiters = []
-        self._let_go(write)
-
-    def _note_retained_count(self, done: Done) -> None:
-        if done.request_id > self._counted_at:  # completions come in any order
-            self._counted_at = done.request_id
-            self._ws.stats.retained_messages = done.retained
-
-    def not_stored(self, write: PublishWrite, failure: Failed) -> None:
-        """The store has refused a PUBLISH: it is not acknowledged and its publisher is closed.
-
-        For QoS 2 the identifier stays held, and a repeat tries the change again for those that
-        have not got the message, so that nobody gets it twice.
-        """
-        ws = self._ws
-        waiters = write.waiters
-        write.waiters = []
-        self._tell_refusal(write, failure)
-        write.is_failed = True
-        if write.resting is not None:
-            self._delivery.not_stored(write.resting)
-        for channel, _ in waiters:
-            if channel.is_open:
-                ws.doomed.append((channel, QUOTA if failure.is_quota else STORE_FAILED))
-        self._let_go(write)
-
-    def _tell_refusal(self, write: PublishWrite, failure: Failed) -> None:
-        """A full retained store is told once for each episode, anything else each time."""
-        ws = self._ws
-        if not failure.is_quota:
-            ws.stats.store_failures += 1
-            ws.tell("store.failed", write.channel, severity=FACT_ERROR, detail=failure.reason)
-            return
-        ws.stats.dropped_retained_limit += 1
-        if ws.now >= self._told_quota_at + _QUOTA_EPISODE_S:
-            ws.tell(
-                "retained.limit",
-                write.channel,
-                severity=FACT_WARNING,
-                detail=f"{failure.reason}: {write.message.topic.name!r} is not retained; see "
-                "retained_message_limit and retained_bytes_limit",
-            )
-            self._told_quota_at = ws.now
-
-    def _let_go(self, write: PublishWrite) -> None:
-        channel = write.channel
-        if channel is not None:
-            write.channel = None
-            self._ws.let_go(channel, write.size_bytes)
-
-    def _forget_unstored(self, write: PublishWrite) -> None:
-        session = write.session
-        if session is not None and session.unstored is not None:
-            if session.unstored.get(write.packet_id) is write:
-                del session.unstored[write.packet_id]
-            if not session.unstored:
-                session.unstored = None
-
-    def send_acks(self, channel: Channel) -> None:
-        """Send the acknowledgements whose turn has come."""
-        acks = channel.acks
-        if acks is None or channel.close != CLOSE_NO:
-            return
-        while acks and acks[0].is_ready:
-            self._ws.write(channel, acks.popleft().data)
-            self._ws.stats.packets_sent += 1
-        if not acks:
-            channel.acks = None
+                others.append(DeleteRetained(message.topic.utf8))
+        self._committing.add(begun, resting, others)
+        self._committing.complete(begun, packet)
 
     # From the broker itself
 
@@ -546,8 +342,3 @@ class Publishing:
         topic = self._ws.topics.find(utf8) or self._ws.topics.add(utf8)
         self._ws.stats.wills_published += 1
         self.publish(Message(topic, will.payload, will.qos, will.retain))
-
-
-def _ack(packet: Publish) -> bytes:
-    first = b"\x40\x02" if packet.message.qos == 1 else b"\x50\x02"
-    return first + packet.packet_id.to_bytes(2, "big")

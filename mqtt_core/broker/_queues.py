@@ -39,6 +39,10 @@ class Queues:
             room = flow.room(session.reserved)
         if room <= 0 or not channel.has_room:
             return
+        if self._ws.page_room <= 0:
+            self._ws.put_off.append(channel)
+            return
+        self._ws.page_room -= min(room, _PAGE)
         request_id = self._ws.next_id()
         queue.reading = request_id
         self._ws.submit(

@@ -200,6 +200,7 @@ class Router:
         "_version",
         "_changes",
         "_filters",
+        "_cost",
     )
 
     def __init__(self, topics: TopicCache) -> None:
@@ -211,6 +212,13 @@ class Router:
         self._version = 0
         self._changes: Final[list[list[bytes]]] = []  # the newest wildcard filters, newest last
         self._filters = 0
+        self._cost = 0
+
+    def take_cost(self) -> int:
+        """Nodes visited since the last call: what routing has cost."""
+        cost = self._cost
+        self._cost = 0
+        return cost
 
     @property
     def filter_count(self) -> int:
@@ -356,6 +364,7 @@ class Router:
         while nodes:
             node = nodes.pop()
             depth = depths.pop()
+            self._cost += 1
             if node.hashed is not None:
                 found.append(node.hashed)
             if depth == last:

@@ -13,7 +13,7 @@ from mqtt_core.broker._router import Subscriber
 
 if TYPE_CHECKING:
     from mqtt_core.broker._channel import Channel
-    from mqtt_core.broker._publishing import PublishWrite
+    from mqtt_core.broker._committing import Commitment
 
 
 @final
@@ -99,7 +99,7 @@ class Session:
         self.bursts: dict[bytes, RetainedBurst] | None = None  # by topic filter, in order
         self.gate: deque[GatedSend] | None = None
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
-        self.unstored: dict[int, PublishWrite] | None = None  # QoS 2 messages not stored yet
+        self.unstored: dict[int, Commitment] | None = None  # QoS 2 messages not stored yet
         self.retained_ids: set[int] | None = None  # in flight with the RETAIN flag
         self.verdicts: dict[tuple[int, bytes], bool] | None = None
         self.expires_at = 0.0

@@ -73,6 +73,8 @@ class Workspace:
         "retained_changes",
         "retained_readers",
         "retained_mark",
+        "page_room",
+        "put_off",
         "_last_id",
         "_last_number",
     )
@@ -117,6 +119,8 @@ class Workspace:
         self.retained_changes: Final[dict[bytes, int]] = {}
         self.retained_readers = 0  # pages of retained messages under way
         self.retained_mark = 0
+        self.page_room = 0  # messages that may still be asked of the engine in this slice
+        self.put_off: list[Channel] = []  # which must ask for theirs in the next
         self._last_id = 0
         self._last_number = last_number
 
@@ -188,30 +192,45 @@ class Workspace:
         """Something of a channel waits for the store; at the limits it is not read meanwhile."""
         self.uncommitted_bytes += size_bytes
         channel.uncommitted += 1
-        if (
-            channel.uncommitted >= self.limits.max_uncommitted_messages
-            or self.uncommitted_bytes >= self.limits.total_uncommitted_bytes
-        ):
-            if channel.wait == WAIT_NO:
-                channel.wait = WAIT_STORE
-                self.store_waiters[channel.key] = channel
-                self.wait_for_answer(channel)
+        self.pause_if_behind(channel)
 
     def let_go(self, channel: Channel, size_bytes: int) -> None:
         """The store has answered; read on from those that waited for it, if it has caught up."""
-        limits = self.limits
-        was_over = self.uncommitted_bytes >= limits.total_uncommitted_bytes
+        limit = self.limits.total_uncommitted_bytes
+        was_over = self.uncommitted_bytes >= limit
         self.uncommitted_bytes -= size_bytes
         channel.uncommitted -= 1
-        if self.uncommitted_bytes >= limits.total_uncommitted_bytes:
-            return
-        waiters = list(self.store_waiters.values()) if was_over else [channel]
-        for waiter in waiters:
-            if waiter.uncommitted < limits.max_uncommitted_messages:
-                self.store_waiters.pop(waiter.key, None)
-                if waiter.wait == WAIT_STORE:
-                    waiter.wait = WAIT_NO
-                    self.queue_work(waiter)
+        if was_over and self.uncommitted_bytes < limit:
+            for waiter in list(self.store_waiters.values()):
+                self.resume_if_caught_up(waiter)
+        else:
+            self.resume_if_caught_up(channel)
+
+    def _is_behind(self, channel: Channel) -> bool:
+        limit = self.limits.max_uncommitted_messages
+        acks = channel.acks
+        return (
+            channel.uncommitted >= limit
+            or (acks is not None and len(acks) >= limit)
+            or (
+                channel.uncommitted > 0
+                and self.uncommitted_bytes >= self.limits.total_uncommitted_bytes
+            )
+        )
+
+    def pause_if_behind(self, channel: Channel) -> None:
+        """Do not read a channel for which the store is behind."""
+        if channel.wait == WAIT_NO and self._is_behind(channel):
+            channel.wait = WAIT_STORE
+            self.store_waiters[channel.key] = channel
+            self.wait_for_answer(channel)
+
+    def resume_if_caught_up(self, channel: Channel) -> None:
+        """Read on from a channel that waited for the store."""
+        if channel.wait == WAIT_STORE and not self._is_behind(channel):
+            self.store_waiters.pop(channel.key, None)
+            channel.wait = WAIT_NO
+            self.queue_work(channel)
 
     def wait_for_answer(self, channel: Channel) -> None:
         """A channel waits for a verdict or the store; for how long is looked at later."""
