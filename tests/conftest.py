@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def _build_of(file: Path) -> str:
 
 def pytest_configure() -> None:
     """Refuse to test another build than the one that was asked for."""
+    # A shell ignores SIGINT for what it starts in the background, and programs inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     file = _core_file()
     if EXPECTED_BUILD and _build_of(file) != EXPECTED_BUILD:
         raise pytest.UsageError(
