@@ -23,6 +23,9 @@ AWAITING_UNSUBACK: Final = 5
 STORING_PUBLISH: Final = 6  # a server's QoS 2 PUBLISH waits until its identifier is stored
 STORING_PUBREL: Final = 7  # a server's PUBREL waits until the PUBREC is stored
 
+FLOOR_BYTES: Final = 65_536
+"""What a session may have in flight, or waiting, even when others have used up the total."""
+
 _STEP: Final = 7
 _SMALLEST: Final = 8
 _LARGEST: Final = 65_536
@@ -90,8 +93,9 @@ class Flow:
         total = self._total
         if self.in_flight_bytes >= self.window_bytes:
             return 0
-        if total is not None and total.count >= total.limit and self.in_flight:
-            return 0  # one at a time goes on even when others have used up the total
+        if total is not None and total.count >= total.limit:
+            if self.in_flight_bytes >= FLOOR_BYTES:
+                return 0
         return self.window - self.in_flight - reserved
 
     def _count(self, size_bytes: int) -> None:

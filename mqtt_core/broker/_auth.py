@@ -143,7 +143,7 @@ class Rule:
     can choose a name that is a wildcard.
     """
 
-    __slots__ = ("username", "actions", "levels", "is_allowed")
+    __slots__ = ("username", "actions", "levels", "is_allowed", "_has_names")
 
     def __init__(
         self,
@@ -156,17 +156,24 @@ class Rule:
         self.username: Final = username
         self.actions: Final = tuple(actions)
         self.levels: Final = topic_filter.encode().split(b"/")
+        self._has_names: Final = b"%c" in self.levels or b"%u" in self.levels
         self.is_allowed: Final = is_allowed
 
     def covers(self, client_id: str, username: str | None, action: int, topic: str) -> bool:
-        """Whether the rule speaks about this.
+        """Whether the rule speaks about this."""
+        return self.covers_levels(client_id, username, action, topic.encode().split(b"/"))
+
+    def covers_levels(
+        self, client_id: str, username: str | None, action: int, asked: list[bytes]
+    ) -> bool:
+        """The same for a topic split into its levels.
 
         A filter is allowed only where all that it matches is, and denied where anything is.
         """
         if action not in self.actions or (self.username is not None and self.username != username):
             return False
-        levels: list[bytes] = []
-        for level in self.levels:
+        levels = self.levels if not self._has_names else []
+        for level in self.levels if self._has_names else ():
             if level == b"%c" or level == b"%u":
                 name = client_id if level == b"%c" else username
                 if name is None:
@@ -175,7 +182,6 @@ class Rule:
                 if has_wildcard(level) or b"/" in level:
                     return False
             levels.append(level)
-        asked = topic.encode().split(b"/")
         if action == SUBSCRIBE_ACTION:
             if self.is_allowed:
                 return _covers_filter(levels, asked)
@@ -252,7 +258,8 @@ class StaticUsers:
 
     def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
         """What the first rule that covers it says; `DENY` where none does."""
+        asked = topic.encode().split(b"/")
         for rule in self._rules:
-            if rule.covers(client_id, username, action, topic):
+            if rule.covers_levels(client_id, username, action, asked):
                 return ALLOW if rule.is_allowed else DENY
         return DENY if self._rules else ALLOW

@@ -48,6 +48,7 @@ IMMEDIATE: Final = 2
 
 _SYS_DEADLINE: Final = 1
 _DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
+_TURNS_PER_POLL: Final = 4  # of deliveries for all that have input at the same time
 _PAGE_ROOM: Final = 2_048  # messages asked of the engine for one slice of channels
 _LEAST_SHARE: Final = 200  # deliveries for each piece of work in a turn, however many there are
 
@@ -148,7 +149,7 @@ class Broker:
             topics=ws.topics,
             writers=ws.writers,
             max_packet_size_bytes=ws.limits.max_packet_size_bytes,
-            max_filters=ws.limits.max_subscriptions_per_session,
+            max_filters=ws.limits.max_filters_per_packet,
             now=now,
         )
         key = ws.next_id()
@@ -165,16 +166,20 @@ class Broker:
     def receive(self, channel: Channel, chunk: bytes, now: float) -> None:
         """`Channel.receive_data`."""
         ws = self._ws
-        ws.now = now
+        if now != ws.now:  # the adapter has polled its sockets again
+            ws.now = now
+            ws.poll_left = ws.limits.turn_deliveries * _TURNS_PER_POLL
         ws.stats.bytes_received += len(chunk)
         if channel.close != CLOSE_NO:
             self._endings.discard(channel, len(chunk))
             return
         channel.connection.feed(chunk, now)
         if channel.wait == WAIT_NO and not channel.is_queued:
-            ws.allowance = ws.limits.turn_deliveries
+            share = max(_LEAST_SHARE, min(ws.limits.turn_deliveries, ws.poll_left))
+            ws.allowance = share
             if not self.run_input(channel):
                 ws.queue_work(channel)
+            ws.poll_left -= share - ws.allowance
         else:
             if channel.wants_read:
                 channel.wants_read = False
@@ -191,8 +196,12 @@ class Broker:
             return
         ws.input_bytes += size - channel.buffered
         channel.buffered = size
-        if ws.input_bytes > ws.limits.total_input_bytes and channel.close == CLOSE_NO:
-            ws.doomed.append((channel, QUOTA))
+        if ws.input_bytes > ws.limits.total_input_bytes:
+            largest = channel
+            for other in self._endings.channels.values():
+                if other.buffered > largest.buffered:
+                    largest = other
+            ws.doomed.append((largest, QUOTA))
 
     def run_input(self, channel: Channel) -> bool:
         """Handle packets until there are no more, the channel has to wait, or its turn is
@@ -204,6 +213,7 @@ class Broker:
     def _handle_input(self, channel: Channel) -> bool:
         ws = self._ws
         flush_at = ws.limits.turn_output_bytes
+        before = channel.output.size_bytes
         connection = channel.connection
         stats = ws.stats
         try:
@@ -239,9 +249,10 @@ class Broker:
                 self._endings.transport_ended(channel, channel.gone)
             return True
         self._update_reading(channel)
-        unread = 0 if channel.is_writable else channel.output.size_bytes
-        if unread > ws.limits.max_unread_answers_bytes:
-            ws.doomed.append((channel, ANSWERS_UNREAD))
+        if not channel.is_writable:  # only answers are written to such a channel
+            channel.unread_answers += channel.output.size_bytes - before
+            if channel.unread_answers > ws.limits.max_unread_answers_bytes:
+                ws.doomed.append((channel, ANSWERS_UNREAD))
         return True
 
     def _violated(self, channel: Channel, error: RemoteProtocolError) -> None:
@@ -295,7 +306,10 @@ class Broker:
     def set_writable(self, channel: Channel, flag: bool, now: float) -> None:
         """`Channel.set_writable`."""
         self._ws.now = now
-        if flag == channel.is_writable or channel.gone or not channel.is_open:
+        if channel.gone or not channel.is_open:
+            return
+        if flag == channel.is_writable:
+            channel.blocked_at = now
             return
         channel.is_writable = flag
         if not flag:
@@ -312,6 +326,7 @@ class Broker:
             return
         if not channel.output.size_bytes:
             channel.is_full = False
+            channel.unread_answers = 0
         if not channel.has_room:
             return
         if session.has_waiting:
@@ -396,7 +411,10 @@ class Broker:
                 is_done = work.run()
             except Exception as error:  # noqa: BLE001 - the fault barrier
                 is_done = True
-                self._fault(work.channel if isinstance(work, FanOut) else None, error)
+                if isinstance(work, FanOut):
+                    self._give_up(work, error)
+                else:
+                    self._fault(None, error)
             if not is_done:
                 ws.queue_work(work)
             if ws.doomed:
@@ -415,6 +433,15 @@ class Broker:
         if self._mode == GRACEFUL and now >= self._stop_at:
             self._end_all(True)
         self._close_doomed()
+
+    def _give_up(self, fan_out: FanOut, error: Exception) -> None:
+        """A fan-out has failed: the will that was to come behind it is published all the same."""
+        channel = fan_out.channel
+        if channel is not None:
+            channel.fan_out = None
+        self._fault(channel, error)
+        if fan_out.then is not None:
+            self._publishing.publish_will(fan_out.then)
 
     def _close_doomed(self) -> None:
         ws = self._ws
@@ -464,6 +491,7 @@ class Broker:
             while bulk and len(taken) < limit:
                 taken.append(bulk.popleft())
         ws.page_room = _PAGE_ROOM
+        ws.poll_left = ws.limits.turn_deliveries * _TURNS_PER_POLL
         for channel in taken:
             channel.is_dirty = False
             session = channel.session
@@ -487,8 +515,10 @@ class Broker:
         session = channel.session
         assert session is not None
         try:
-            self._queues.pump(session, channel)
-            self._bursts.pump(session, channel)
+            self._sending.resend(session, channel)
+            if session.resend is None:
+                self._queues.pump(session, channel)
+                self._bursts.pump(session, channel)
         except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(channel, error)
 

@@ -73,6 +73,7 @@ class Channel(Work):
         "acks",
         "uncommitted",
         "buffered",
+        "unread_answers",
         "deadline",
         "send_deadline",
         "answer_deadline",
@@ -121,6 +122,7 @@ class Channel(Work):
         self.fan_out: FanOut | None = None
         self.acks: deque[GatedAck] | None = None
         self.uncommitted = 0
+        self.unread_answers = 0  # bytes of answers behind a socket that takes nothing
         self.buffered = 0  # bytes of input counted in the total
         self.deadline: Deadline | None = None
         self.send_deadline: Deadline | None = None
@@ -161,7 +163,8 @@ class Channel(Work):
         self._broker.end_transport(self, cause, now)
 
     def set_writable(self, flag: bool, now: float) -> None:
-        """The socket has stopped taking data (False), or goes on (True)."""
+        """The socket has stopped taking data (False), or goes on (True). A repeated False says
+        that it has taken something meanwhile. Never raises."""
         self._broker.set_writable(self, flag, now)
 
     def data_to_send(self) -> bytes:

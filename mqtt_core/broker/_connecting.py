@@ -173,7 +173,7 @@ class Connecting:
                     self.refuse(channel, NOT_AUTHORIZED, "the will's topic is not allowed")
                     return
         channel.wait = WAIT_CONNACK
-        if not self._sessions.has_room(client_id):
+        if not self._sessions.has_room(client_id, not attempt.connect.clean_start):
             self.refuse(channel, SERVER_UNAVAILABLE, "max_sessions is reached")
             return
         claims = self._sessions.claims

@@ -13,6 +13,7 @@ from typing import Final, final
 from mqtt_core._flow import (
     AWAITING_PUBACK,
     AWAITING_PUBREC,
+    FLOOR_BYTES,
 )
 from mqtt_core._message import Message
 from mqtt_core._output import REFERENCE_BYTES
@@ -195,11 +196,13 @@ class Delivery:
     def _defer_qos_0(self, session: Session, channel: Channel | None, message: Message) -> None:
         """A QoS 0 message for a socket that is full, or for a client that is away."""
         ws = self._ws
+        if session.is_ended:
+            return
         if channel is None and not (session.key and ws.limits.queue_qos0_offline):
             ws.stats.dropped_qos_0_offline += 1
             return
         queue = session.own_queue()
-        if self._fits(queue, message):
+        if self._fits(queue, message, channel is not None):
             queue.add(ws.next_number(), 0, message)
             self._ws.count_queued(1, message.size_bytes)
         else:
@@ -212,26 +215,36 @@ class Delivery:
             queue.add(self._ws.next_number(), qos, message)
             self._ws.count_queued(1, message.size_bytes)
 
-    def _fits(self, queue: Queue, message: Message) -> bool:
+    def _fits(self, queue: Queue, message: Message, is_connected: bool) -> bool:
         limits = self._ws.limits
         size = message.size_bytes
-        return (
-            queue.count < limits.max_queued_messages
-            and queue.size_bytes + size <= limits.max_queued_bytes
-            and self._ws.undelivered.count + size <= limits.total_queued_bytes
-        )
+        if (
+            queue.count >= limits.max_queued_messages
+            or queue.size_bytes + size > limits.max_queued_bytes
+        ):
+            return False
+        if self._ws.undelivered.count + size <= limits.total_queued_bytes:
+            return True
+        return is_connected and queue.size_bytes + size <= FLOOR_BYTES
 
     def would_refuse(self, session: Session, message: Message) -> bool:
         """Whether a message must wait for the session, whose queue has no room for it."""
         if session.goes_direct or session.is_ended:
             return False
         queue = session.own_queue()
-        return not queue.has_qos_0 and not self._fits(queue, message)
+        limits = self._ws.limits
+        size = message.size_bytes
+        total = self._ws.undelivered.count - queue.qos_0_bytes + size
+        return (  # once the waiting QoS 0 messages have been dropped
+            queue.count - queue.qos_0_count >= limits.max_queued_messages
+            or queue.size_bytes - queue.qos_0_bytes + size > limits.max_queued_bytes
+            or (total > limits.total_queued_bytes and session.channel is None)
+        )
 
     def _make_room(self, session: Session, queue: Queue, message: Message) -> bool:
         """Apply the policy of a full queue; False when the message is dropped."""
         ws = self._ws
-        while not self._fits(queue, message):
+        while not self._fits(queue, message, session.channel is not None):
             if queue.has_qos_0:
                 dropped = queue.pop_qos_0()
                 self._ws.count_queued(-1, -dropped.message.size_bytes)

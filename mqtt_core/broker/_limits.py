@@ -109,8 +109,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "server",
         "total_input_bytes",
         256 * _MIB,
-        "Bytes of packets that have arrived in part, of all connections together; the connection "
-        "that goes over is closed.",
+        "Bytes of packets that have arrived in part, of all connections together; beyond it the "
+        "connection with the largest such packet is closed.",
         minimum=1_024,
         maximum=1 << 44,
     ),
@@ -210,8 +210,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "max_sessions",
         100_000,
-        "Sessions at once, connected or waiting for their client. A CONNECT that needs one more "
-        "is refused with CONNACK 0x03.",
+        "Sessions at once, connected or waiting for their client. A CONNECT for one more that is "
+        "to be kept is refused with CONNACK 0x03.",
         minimum=1,
         maximum=100_000_000,
     ),
@@ -236,6 +236,15 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "Subscriptions of one session; one more gets failure code 0x80.",
         minimum=1,
         maximum=100_000_000,
+    ),
+    Limit(
+        "session",
+        "max_filters_per_packet",
+        1_024,
+        "Topic filters in one SUBSCRIBE or UNSUBSCRIBE; more close the connection, since a packet "
+        "is handled as a whole.",
+        minimum=1,
+        maximum=1_000_000,
     ),
     Limit(
         "session",
@@ -292,7 +301,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "total_queued_bytes",
         512 * _MIB,
         "Bytes of the messages waiting for all sessions together or in flight to them, each "
-        "counted for every session.",
+        "counted for every session. A connected session may use 64 KiB whatever the others do.",
         minimum=0,
         maximum=1 << 44,
     ),
@@ -438,6 +447,7 @@ class Limits:
     max_client_id_bytes: int
     allow_empty_client_id: bool
     max_subscriptions_per_session: int
+    max_filters_per_packet: int
     max_inflight_messages: int
     max_held_identifiers: int
     total_held_identifiers: int

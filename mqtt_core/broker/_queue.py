@@ -22,11 +22,23 @@ _SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
 class Queue:
     """What waits for one session, in order; `count` and `size_bytes` include what is stored."""
 
-    __slots__ = ("count", "size_bytes", "last_read", "reading", "_qos_0", "_loaded", "_stored")
+    __slots__ = (
+        "count",
+        "size_bytes",
+        "qos_0_count",
+        "qos_0_bytes",
+        "last_read",
+        "reading",
+        "_qos_0",
+        "_loaded",
+        "_stored",
+    )
 
     def __init__(self) -> None:
         self.count = 0
         self.size_bytes = 0
+        self.qos_0_count = 0  # of which at QoS 0
+        self.qos_0_bytes = 0
         self.last_read = 0  # number of the last entry that came from the engine
         self.reading = 0  # request id of the page that is under way, 0 for none
         self._qos_0: deque[Queued] | None = None
@@ -61,6 +73,8 @@ class Queue:
             if self._qos_0 is None:
                 self._qos_0 = deque()
             self._qos_0.append(entry)
+            self.qos_0_count += 1
+            self.qos_0_bytes += message.size_bytes
         else:
             self._loaded.append(entry)
         self.count += 1
@@ -96,8 +110,12 @@ class Queue:
             self.size_bytes += entry.message.size_bytes
 
     def put_back(self, entry: Queued) -> None:
-        """Undo `pop_loaded`."""
-        self._loaded.appendleft(entry)
+        """Undo `pop_loaded`; the place is that of its number."""
+        loaded = self._loaded
+        at = 0
+        while at < len(loaded) and loaded[at].number < entry.number:
+            at += 1
+        loaded.insert(at, entry)
         self.count += 1
         self.size_bytes += entry.message.size_bytes
 
@@ -120,7 +138,10 @@ class Queue:
     def pop_qos_0(self) -> Queued:
         """Take out the first QoS 0 message."""
         assert self._qos_0 is not None
-        return self._taken(self._qos_0.popleft())
+        entry = self._qos_0.popleft()
+        self.qos_0_count -= 1
+        self.qos_0_bytes -= entry.message.size_bytes
+        return self._taken(entry)
 
     def pop_loaded(self) -> Queued:
         """Take out the first QoS 1 or 2 message."""

@@ -216,7 +216,7 @@ class Sending:
         """Send what is ready, in order; nothing overtakes what still waits."""
         gate = session.gate
         channel = session.channel
-        if gate is None or channel is None:
+        if gate is None or channel is None or session.resend is not None:
             return
         while gate and gate[0].is_ready:
             packet_id = gate.popleft().packet_id
@@ -285,24 +285,38 @@ class Sending:
         flow = session.flow
         if flow is None:
             return
-        gate = session.gate
-        gated = set() if gate is None else {waiting.packet_id for waiting in gate}
-        retained = session.retained_ids
-        for packet_id in flow.unfinished():
-            step = flow.step(packet_id)
-            message = flow.message(packet_id)
-            if step == AWAITING_PUBCOMP:
-                self._ws.write(channel, b"\x62\x02" + packet_id.to_bytes(2, "big"))
-                self._ws.stats.packets_sent += 1
-            elif step == STORING_PUBREL and packet_id not in gated:
-                self.release(session, packet_id)
-            elif step in (AWAITING_PUBACK, AWAITING_PUBREC):
-                assert message is not None
-                qos = 1 if step == AWAITING_PUBACK else 2
-                retain = retained is not None and packet_id in retained
-                # [v3 MQTT-3.3.1-1]
-                self.write_flagged(channel, message, qos, packet_id, True, retain)
-        self.open_gate(session)
+        session.resend = flow.unfinished()
+        session.resend.reverse()
+        self.resend(session, channel)
+
+    def resend(self, session: Session, channel: Channel) -> None:
+        """Go on with that as far as the socket allows; new deliveries wait for its end."""
+        resend = session.resend
+        flow = session.flow
+        if resend is None or flow is None:
+            return
+        while resend and channel.has_room:
+            self._send_again(session, channel, flow, resend.pop())
+        if not resend:
+            session.resend = None
+            self.open_gate(session)
+
+    def _send_again(self, session: Session, channel: Channel, flow: Flow, packet_id: int) -> None:
+        step = flow.step(packet_id)
+        message = flow.message(packet_id) if step else None
+        if step == AWAITING_PUBCOMP:
+            self._ws.write(channel, b"\x62\x02" + packet_id.to_bytes(2, "big"))
+            self._ws.stats.packets_sent += 1
+        elif step == STORING_PUBREL:
+            gate = session.gate
+            if gate is None or not any(waiting.packet_id == packet_id for waiting in gate):
+                self.release(session, packet_id)  # refused by the store before
+        elif message is not None and step in (AWAITING_PUBACK, AWAITING_PUBREC):
+            qos = 1 if step == AWAITING_PUBACK else 2
+            retained = session.retained_ids
+            retain = retained is not None and packet_id in retained
+            # [v3 MQTT-3.3.1-1]
+            self.write_flagged(channel, message, qos, packet_id, True, retain)
 
     def store_failed(self, session: Session, reason: str) -> None:
         """Close the connection of a session whose store does not answer as it must."""

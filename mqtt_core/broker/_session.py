@@ -73,6 +73,7 @@ class Session:
         "flow",
         "queue",
         "reserved",
+        "resend",
         "bursts",
         "gate",
         "numbers",
@@ -96,6 +97,7 @@ class Session:
         self.flow: Flow | None = None
         self.queue: Queue | None = None
         self.reserved = 0  # places of the in-flight window kept for retained messages
+        self.resend: list[int] | None = None  # identifiers to be sent again, the next one last
         self.bursts: dict[bytes, RetainedBurst] | None = None  # by topic filter, in order
         self.gate: deque[GatedSend] | None = None
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
@@ -123,7 +125,7 @@ class Session:
     def goes_direct(self) -> bool:
         """Whether a QoS 1 or 2 message can be sent at once, before no other that waits."""
         channel = self.channel
-        if channel is None or not channel.accepts:
+        if channel is None or not channel.accepts or self.resend is not None:
             return False
         queue = self.queue
         if queue is not None and queue.has_waiting:
@@ -135,4 +137,8 @@ class Session:
     def has_waiting(self) -> bool:
         """Whether anything waits to be sent as soon as there is room."""
         queue = self.queue
-        return (queue is not None and queue.count > 0) or self.bursts is not None
+        return (
+            (queue is not None and queue.count > 0)
+            or self.bursts is not None
+            or self.resend is not None
+        )

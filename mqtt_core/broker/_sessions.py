@@ -15,12 +15,14 @@ from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import EndSession, SaveExpiry, SessionRecord
+from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace
 
 if TYPE_CHECKING:
     from mqtt_core.broker._connecting import Attempt
 
 EXPIRY: Final = 1
+_UNSUBSCRIBED_AT_ONCE: Final = 500
 
 
 @final
@@ -36,6 +38,26 @@ class SessionTimer(Timed):
     def on_deadline(self, kind: int, now: float) -> None:
         """The time is over, unless the client has come back."""
         self._sessions.expire(self._session, now)
+
+
+@final
+class Unsubscribing(Work):
+    """Takes the subscriptions of a session that has ended out of the router, some in each turn."""
+
+    __slots__ = ("_ws", "_session", "_left")
+
+    def __init__(self, workspace: Workspace, session: Session) -> None:
+        super().__init__()
+        self._ws: Final = workspace
+        self._session: Final = session
+        self._left: Final[list[bytes]] = list(session.subscriptions)
+
+    def run(self) -> bool:
+        """Take out the next ones; True when none is left."""
+        left = self._left
+        for _ in range(min(len(left), _UNSUBSCRIBED_AT_ONCE)):
+            self._ws.router.unsubscribe(self._session, left.pop())
+        return not left
 
 
 @final
@@ -60,10 +82,15 @@ class Sessions:
         """The session of a client."""
         return self.by_client.get(client_id)
 
-    def has_room(self, client_id: str) -> bool:
-        """Whether a session for this client is within the limit."""
+    def has_room(self, client_id: str, is_kept: bool) -> bool:
+        """Whether a session for this client is within the limit.
+
+        One that ends with its connection is bounded by the number of connections.
+        """
         by_client = self.by_client
-        return client_id in by_client or len(by_client) < self._ws.limits.max_sessions
+        if not is_kept or client_id in by_client:
+            return True
+        return len(by_client) + len(self.claims) < self._ws.limits.max_sessions
 
     def make(self, client_id: str, key: int) -> Session:
         """A new session; `key` 0 for one that ends with its connection."""
@@ -130,6 +157,7 @@ class Sessions:
             return
         ws = self._ws
         session.channel = None
+        session.resend = None
         session.verdicts = None
         ws.stats.clients_connected -= 1
         if not session.key:
@@ -162,8 +190,9 @@ class Sessions:
         session.is_ended = True
         if self.by_client.get(session.client_id) is session:
             del self.by_client[session.client_id]
-        for topic_filter in list(session.subscriptions):
-            ws.router.unsubscribe(session, topic_filter)
+        unsubscribing = Unsubscribing(ws, session)
+        if not unsubscribing.run():
+            ws.queue_work(unsubscribing)
         flow = session.flow
         ws.stats.dropped_session_ended += self._delivery.drop_all(session)
         if flow is not None:

@@ -73,6 +73,7 @@ class Workspace:
         "retained_changes",
         "retained_readers",
         "retained_mark",
+        "poll_left",
         "page_room",
         "put_off",
         "_last_id",
@@ -119,6 +120,7 @@ class Workspace:
         self.retained_changes: Final[dict[bytes, int]] = {}
         self.retained_readers = 0  # pages of retained messages under way
         self.retained_mark = 0
+        self.poll_left = 0  # deliveries left to those that have input in this poll
         self.page_room = 0  # messages that may still be asked of the engine in this slice
         self.put_off: list[Channel] = []  # which must ask for theirs in the next
         self._last_id = 0
