@@ -63,10 +63,10 @@ class Bursts:
         room = _PAGE
         if burst.qos:
             flow = session.flow
-            free = self._ws.limits.max_inflight_messages
-            if flow is not None:
-                free = flow.room(session.reserved)
-            room = min(room, free)
+            if flow is None:  # made before a place of its window is kept
+                flow = self._ws.new_flow()
+                session.flow = flow
+            room = min(room, flow.room(session.reserved))
             if room <= 0:
                 return
         if burst.left:
