@@ -19,7 +19,6 @@ from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Decision, Poli
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._bursts import Bursts
 from mqtt_core.broker._causes import (
-    ANSWERS_UNREAD,
     FAULT,
     PROTOCOL_VIOLATION,
     QUOTA,
@@ -49,6 +48,7 @@ IMMEDIATE: Final = 2
 _SYS_DEADLINE: Final = 1
 _DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
 _TURNS_PER_POLL: Final = 4  # of deliveries for all that have input at the same time
+_MOST_FILTERS: Final = 16  # times what is served, before a packet is refused as a whole
 _PAGE_ROOM: Final = 2_048  # messages asked of the engine for one slice of channels
 _LEAST_SHARE: Final = 200  # deliveries for each piece of work in a turn, however many there are
 
@@ -149,7 +149,7 @@ class Broker:
             topics=ws.topics,
             writers=ws.writers,
             max_packet_size_bytes=ws.limits.max_packet_size_bytes,
-            max_filters=ws.limits.max_filters_per_packet,
+            max_filters=ws.limits.max_filters_per_packet * _MOST_FILTERS,
             now=now,
         )
         key = ws.next_id()
@@ -213,7 +213,6 @@ class Broker:
     def _handle_input(self, channel: Channel) -> bool:
         ws = self._ws
         flush_at = ws.limits.turn_output_bytes
-        before = channel.output.size_bytes
         connection = channel.connection
         stats = ws.stats
         try:
@@ -249,10 +248,6 @@ class Broker:
                 self._endings.transport_ended(channel, channel.gone)
             return True
         self._update_reading(channel)
-        if not channel.is_writable:  # only answers are written to such a channel
-            channel.unread_answers += channel.output.size_bytes - before
-            if channel.unread_answers > ws.limits.max_unread_answers_bytes:
-                ws.doomed.append((channel, ANSWERS_UNREAD))
         return True
 
     def _violated(self, channel: Channel, error: RemoteProtocolError) -> None:

@@ -273,15 +273,7 @@ class Committing:
             channel.acks.append(GatedAck(_ack(packet), True))
             ws.pause_if_behind(channel)
             return
-        writer = channel.output.writer
-        if writer is None:
-            writer = ws.open_output(channel)
-        packet_id = packet.packet_id
-        writer.append(0x40 if qos == 1 else 0x50)
-        writer.append(2)
-        writer.append(packet_id >> 8)
-        writer.append(packet_id & 0xFF)
-        ws.stats.packets_sent += 1
+        ws.answer(channel, 0x40 if qos == 1 else 0x50, packet.packet_id)
 
     def send_acks(self, channel: Channel) -> None:
         """Send the acknowledgements whose turn has come."""
@@ -289,8 +281,7 @@ class Committing:
         if acks is None or channel.close != CLOSE_NO:
             return
         while acks and acks[0].is_ready:
-            self._ws.write(channel, acks.popleft().data)
-            self._ws.stats.packets_sent += 1
+            self._ws.answer_with(channel, acks.popleft().data)
         if not acks:
             channel.acks = None
         self._ws.resume_if_caught_up(channel)

@@ -60,6 +60,7 @@ from mqtt_core.broker._store import (
 )
 from mqtt_core.broker._workspace import Workspace
 
+_LEVELS_PER_FILTER: Final = 16
 _OPERATION_BYTES: Final = 300  # what an operation on a subscription counts while it is stored
 
 
@@ -116,8 +117,7 @@ class Incoming:
         elif isinstance(packet, PubComp):
             self._take_pubcomp(session, packet.packet_id)
         elif isinstance(packet, PingReq):
-            self._ws.write(channel, PINGRESP_BYTES)  # [v3 MQTT-3.12.4-1]
-            self._ws.stats.packets_sent += 1
+            self._ws.answer_with(channel, PINGRESP_BYTES)  # [v3 MQTT-3.12.4-1]
         elif isinstance(packet, Subscribe):
             return self._take_subscribe(channel, session, packet)
         elif isinstance(packet, Unsubscribe):
@@ -165,18 +165,7 @@ class Incoming:
                 self._sending.release(session, packet_id)
                 return
             flow.advance(packet_id, AWAITING_PUBCOMP)
-        self._write_ack(channel, 0x62, packet_id)  # [v3 MQTT-4.3.3-1]
-
-    def _write_ack(self, channel: Channel, first: int, packet_id: int) -> None:
-        ws = self._ws
-        writer = channel.output.writer
-        if writer is None:
-            writer = ws.open_output(channel)
-        writer.append(first)
-        writer.append(2)
-        writer.append(packet_id >> 8)
-        writer.append(packet_id & 0xFF)
-        ws.stats.packets_sent += 1
+        self._ws.answer(channel, 0x62, packet_id)  # [v3 MQTT-4.3.3-1]
 
     def _take_pubrel(self, channel: Channel, session: Session, packet_id: int) -> None:
         """PUBREL is answered even for an identifier that is not known: it may be a repeat whose
@@ -193,14 +182,13 @@ class Incoming:
             channel.acks.append(GatedAck(data, True))
             self._ws.pause_if_behind(channel)
         else:
-            self._write_ack(channel, 0x70, packet_id)
+            self._ws.answer(channel, 0x70, packet_id)
 
     def _ack_when_stored(self, channel: Channel, data: bytes, operations: list[Operation]) -> None:
         """Send `data` in its turn, once `operations` are stored."""
         ws = self._ws
         if not operations and channel.acks is None:
-            ws.write(channel, data)
-            ws.stats.packets_sent += 1
+            ws.answer_with(channel, data)
             return
         ack = GatedAck(data, not operations)
         if channel.acks is None:
@@ -231,9 +219,10 @@ class Incoming:
     # Subscriptions
 
     def _take_subscribe(self, channel: Channel, session: Session, packet: Subscribe) -> bool:
+        served = self._count_served(packet)
         denied: set[int] = set()
         if not session.is_unrestricted:
-            for at, subscription in enumerate(packet.subscriptions):
+            for at, subscription in enumerate(packet.subscriptions[:served]):
                 utf8 = subscription.topic_filter.encode()
                 verdict = self._authorizer.check(channel, session, SUBSCRIBE_ACTION, utf8)
                 if verdict == ASK:
@@ -246,7 +235,7 @@ class Incoming:
         granted: list[tuple[bytes, int]] = []
         for at, subscription in enumerate(packet.subscriptions):
             utf8 = subscription.topic_filter.encode()
-            if at in denied or not self._is_within_limits(session, utf8):
+            if at >= served or at in denied or not self._is_within_limits(session, utf8):
                 reasons.append(SUBACK_FAILURE)  # [v3 MQTT-3.8.4-5]
                 continue
             qos = subscription.qos
@@ -262,6 +251,17 @@ class Incoming:
         for utf8, qos in granted:
             self._bursts.start(session, utf8, qos)
         return True
+
+    def _count_served(self, packet: Subscribe) -> int:
+        """How many filters are looked at: a packet is handled as a whole, so its work is bounded
+        by the number of filters and, for deep ones, of their levels."""
+        limit = self._ws.limits.max_filters_per_packet
+        levels_left = limit * _LEVELS_PER_FILTER
+        for at, subscription in enumerate(packet.subscriptions):
+            levels_left -= subscription.topic_filter.count("/") + 1
+            if at >= limit or levels_left < 0:
+                return at
+        return len(packet.subscriptions)
 
     def _is_within_limits(self, session: Session, topic_filter: bytes) -> bool:
         limits = self._ws.limits

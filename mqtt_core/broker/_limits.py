@@ -241,8 +241,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "max_filters_per_packet",
         1_024,
-        "Topic filters in one SUBSCRIBE or UNSUBSCRIBE; more close the connection, since a packet "
-        "is handled as a whole.",
+        "Topic filters in one SUBSCRIBE; further ones get failure code 0x80, since a packet is "
+        "handled as a whole. Sixteen times as many, in an UNSUBSCRIBE too, close the connection.",
         minimum=1,
         maximum=1_000_000,
     ),

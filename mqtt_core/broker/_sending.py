@@ -229,8 +229,7 @@ class Sending:
         assert flow is not None
         if flow.step(packet_id) == STORING_PUBREL:
             flow.advance(packet_id, AWAITING_PUBCOMP)
-            self._ws.write(channel, b"\x62\x02" + packet_id.to_bytes(2, "big"))
-            self._ws.stats.packets_sent += 1
+            self._ws.answer(channel, 0x62, packet_id)
             return
         message = flow.message(packet_id)
         assert message is not None
@@ -305,8 +304,7 @@ class Sending:
         step = flow.step(packet_id)
         message = flow.message(packet_id) if step else None
         if step == AWAITING_PUBCOMP:
-            self._ws.write(channel, b"\x62\x02" + packet_id.to_bytes(2, "big"))
-            self._ws.stats.packets_sent += 1
+            self._ws.answer(channel, 0x62, packet_id)
         elif step == STORING_PUBREL:
             gate = session.gate
             if gate is None or not any(waiting.packet_id == packet_id for waiting in gate):

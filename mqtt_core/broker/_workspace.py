@@ -12,6 +12,7 @@ from mqtt_core._flow import ByteCount, Flow
 from mqtt_core._output import WriterPool
 from mqtt_core._topics import TopicCache
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Policy
+from mqtt_core.broker._causes import ANSWERS_UNREAD
 from mqtt_core.broker._deadlines import Deadlines
 from mqtt_core.broker._facts import FACT_INFO, Fact
 from mqtt_core.broker._limits import Limits
@@ -162,6 +163,31 @@ class Workspace:
         if writer is None:
             writer = self.open_output(channel)
         writer.write(data)
+
+    def answer(self, channel: Channel, first: int, packet_id: int) -> None:
+        """Send a packet of a packet identifier alone: PUBACK, PUBREC, PUBREL or PUBCOMP."""
+        writer = channel.output.writer
+        if writer is None:
+            writer = self.open_output(channel)
+        writer.append(first)
+        writer.append(2)
+        writer.append(packet_id >> 8)
+        writer.append(packet_id & 0xFF)
+        self.stats.packets_sent += 1
+        if not channel.is_writable:
+            self._count_unread(channel, 4)
+
+    def answer_with(self, channel: Channel, data: bytes) -> None:
+        """Send any other answer."""
+        self.write(channel, data)
+        self.stats.packets_sent += 1
+        if not channel.is_writable:
+            self._count_unread(channel, len(data))
+
+    def _count_unread(self, channel: Channel, size_bytes: int) -> None:
+        channel.unread_answers += size_bytes
+        if channel.unread_answers > self.limits.max_unread_answers_bytes:
+            self.doomed.append((channel, ANSWERS_UNREAD))
 
     def mark_dirty(self, channel: Channel) -> None:
         """The adapter is to look at the channel."""
