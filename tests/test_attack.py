@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mqtt_core.broker import FACT_ERROR, Fact, Limits
+from mqtt_core.broker import FACT_ERROR, Fact, Limits, MemoryEngine, SaveSent
 from tests.adapters.rig import (
     PATIENCE_S,
     PINGREQ,
@@ -25,6 +25,8 @@ from tests.adapters.rig import (
     text,
     u16,
 )
+from tests.core import wire
+from tests.rig import HoldingEngine, RefusingEngine, Rig, writes
 
 SERVE = Path(__file__).parent / "adapters" / "serve.py"
 CONNECTED = b"\x20\x02\x00\x00"
@@ -351,3 +353,187 @@ def test_clients_that_take_over_from_each_other(runtime: str) -> None:
         assert {int.from_bytes(will, "big") for will in wills} < answered
         watcher.ping()
         assert server.server._drive.broker.stats.clients_connected == 3
+
+
+# Against the core alone, where every interleaving can be had.
+
+
+def a_crowd(rig: Rig, count: int) -> None:
+    """Enough subscribers of `wide` that a fan-out to them is cut into turns."""
+    for number in range(count):
+        rig.connect(f"crowd-{number}").subscribe(("wide", 0))
+
+
+def test_a_message_overtaken_while_its_fan_out_is_cut_is_not_lost() -> None:
+    rig = Rig(turn_deliveries=100, max_inflight_messages=2)
+    receiver = rig.persistent("receiver")
+    receiver.subscribe(("wide", 1), ("narrow", 1))
+    a_crowd(rig, 300)
+    slow, quick = rig.connect("slow"), rig.connect("quick")
+    quick.send(wire.publish("narrow", b"1", 1, 1), wire.publish("narrow", b"2", 1, 2))
+    acks = b"".join(wire.puback(received.packet_id) for received in receiver.publishes())
+    filler = wire.publish("nobody", b"") * 120
+    slow.send(filler, wire.publish("wide", b"wide", 1, 1), pump=False)
+    for _ in range(2):
+        rig.broker.advance(rig.now)
+    quick.send(wire.publish("narrow", b"3", 1, 3), pump=False)
+    rig.exchange()
+    receiver.send(acks)
+    assert slow.take() == wire.puback(1)
+    assert sorted(receiver.payloads()) == [b"3", b"wide"]
+
+
+def test_acknowledgements_of_a_cut_fan_out_leave_nothing_in_the_store() -> None:
+    engine = MemoryEngine(Limits())
+    rig = Rig(engine=engine, turn_deliveries=100)
+    crowd = [rig.persistent(f"crowd-{number}") for number in range(300)]
+    for client in crowd:
+        client.subscribe(("wide", 1))
+    publisher = rig.connect("publisher")
+    message = wire.publish("wide", b"x", 1, 1) + wire.publish("wide", b"y", 1, 2)
+    publisher.send(message, pump=False)
+    while rig.turn():
+        for client in crowd:
+            acks = [wire.puback(received.packet_id) for received in client.publishes()]
+            client.send(*acks, pump=False)
+    for client in crowd:
+        client.cut()
+        back = rig.persistent(client.name, present=True)
+        assert back.take() == b""
+    assert not any(session.sent for session in engine._sessions.values())
+
+
+def test_what_the_store_refuses_to_note_as_sent_comes_in_order_later() -> None:
+    refuses = False
+    inner = MemoryEngine(Limits())
+    sent = writes(SaveSent)
+    rig = Rig(engine=RefusingEngine(inner, lambda at, request: refuses and sent(at, request)))
+    receiver = rig.persistent("receiver")
+    receiver.subscribe(("t", 2))
+    receiver.cut()
+    publisher = rig.connect("publisher")
+    for number in range(1, 5):
+        publisher.send(wire.publish("t", b"%d" % number, 2, number), wire.pubrel(number))
+    refuses = True
+    assert rig.persistent("receiver", present=True).is_closed
+    refuses = False
+    assert rig.persistent("receiver", present=True).payloads() == [b"1", b"2", b"3", b"4"]
+
+
+def test_a_slow_reader_may_acknowledge_while_it_gets_everything_again() -> None:
+    rig = Rig()
+    receiver = rig.persistent("receiver")
+    receiver.subscribe(("t", 1))
+    publisher = rig.connect("publisher")
+    for number in range(1, 101):
+        publisher.send(wire.publish("t", b"%03d" % number + bytes(60_000), 1, number))
+    receiver.cut()
+    receiver = rig.open("receiver")
+    receiver.room_bytes = 200_000
+    receiver.send(wire.connect("receiver", clean=False))
+    receiver.received = receiver.received[4:]
+    payloads: list[int] = []
+    while len(payloads) < 100 and not receiver.is_closed:
+        frames = receiver.frames()
+        received = [wire.read_publish(frame) for frame in frames if frame.first >> 4 == 3]
+        payloads += [int(publish.payload[:3]) for publish in received]
+        receiver.send(*(wire.puback(publish.packet_id) for publish in received), PINGREQ)
+        receiver.unblock(200_000)
+    assert payloads == list(range(1, 101))
+
+
+def test_unfinished_packets_close_those_who_sent_them() -> None:
+    rig = Rig(total_input_bytes=8_192)
+    attacker = rig.connect("attacker")
+    attacker.send(wire.publish("t", bytes(8_180))[:8_100])
+    victim = rig.connect("victim")
+    victim.send(wire.publish("t", bytes(300))[:200])
+    assert attacker.is_closed
+    assert not victim.is_closed
+
+
+def test_acknowledgements_behind_a_slow_store_are_bounded() -> None:
+    rig = Rig(max_uncommitted_messages=100)
+    client = rig.persistent("client")
+    rig.engine = HoldingEngine(rig.engine)
+    client.send(wire.subscribe(9, ("a", 1)))
+    client.send(b"".join(wire.publish("nobody", b"", 1, number) for number in range(1, 1_001)))
+    assert not client.channel.wants_read
+    assert len(client.channel.acks or ()) <= 100
+    rig.settle()
+    assert client.take().endswith(wire.puback(1_000))
+
+
+def test_sessions_that_stay_away_starve_nobody() -> None:
+    rig = Rig(total_queued_bytes=200_000, max_queued_bytes=50_000)
+    for number in range(5):
+        hoarder = rig.persistent(f"hoarder-{number}")
+        hoarder.subscribe(("#", 1))
+        hoarder.cut()
+    publisher = rig.connect("publisher")
+    worker = rig.connect("worker")
+    worker.subscribe(("work", 1))
+    for number in range(1, 61):
+        publisher.send(wire.publish("noise", bytes(1_000), 1, number))
+    publisher.send(*(wire.publish("work", b"%02d" % number, 1, number) for number in range(1, 21)))
+    assert worker.payloads() == [b"%02d" % number for number in range(1, 21)]
+
+
+def test_refusing_goes_before_dropping_also_behind_a_message_at_qos_0() -> None:
+    rig = Rig(queue_full_policy="refuse", max_queued_bytes=1_000)
+    receiver = rig.connect("receiver")
+    receiver.subscribe(("t", 1), ("zero", 0))
+    receiver.block()
+    publisher = rig.connect("publisher")
+    publisher.send(wire.publish("zero", b"x"), wire.publish("t", bytes(5_000), 1, 1))
+    assert publisher.is_closed
+    assert publisher.take() == b""
+    assert rig.broker.stats.dropped_queue_full == 0
+
+
+def test_wildcards_that_multiply_are_charged_to_who_makes_them_walk() -> None:
+    """Each unique topic visits 2,048 nodes for nothing: a chunk of them takes many turns."""
+    rig = Rig()
+    levels = 10
+    filters = [
+        "/".join("a" if number >> bit & 1 else "+" for bit in range(levels)) + "/z"
+        for number in range(1 << levels)
+    ]
+    rig.connect("attacker").subscribe(*((topic_filter, 0) for topic_filter in filters))
+    attacker = rig.connect("other")
+    chunk = b"".join(wire.publish("a/" * levels + str(number), b"") for number in range(1_000))
+    before = rig.broker.stats.publishes_received
+    attacker.send(chunk, pump=False)
+    assert rig.broker.stats.publishes_received - before < 100
+    rig.pump()
+    assert rig.broker.stats.publishes_received - before == 1_000
+
+
+def test_a_will_comes_although_the_fan_out_before_it_fails() -> None:
+    rig = Rig(turn_deliveries=100)
+    watcher = rig.connect("watcher")
+    watcher.subscribe(("gone", 0))
+    a_crowd(rig, 300)
+    publisher = rig.connect("publisher", will=("gone", b"bye", 0, False))
+    filler = wire.publish("nobody", b"") * 120
+    publisher.send(filler, wire.publish("wide", b"x", 1, 1), pump=False)
+    rig.broker.advance(rig.now)
+    fan_out = publisher.channel.fan_out
+    assert fan_out is not None
+    del fan_out._granted[:]  # so that it fails
+    rig.pump()
+    assert publisher.is_closed
+    assert watcher.payloads() == [b"bye"]
+    assert rig.broker.stats.faults == 1
+
+
+def test_answers_that_waited_for_the_store_count_as_unread_too() -> None:
+    rig = Rig(max_unread_answers_bytes=4_096)
+    client = rig.persistent("client")
+    client.block()
+    exchanges = [
+        wire.publish("nobody", b"", 2, number) + wire.pubrel(number) for number in range(1, 501)
+    ]
+    for _ in range(40):
+        client.send(*exchanges)
+    assert client.is_closed
