@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from mqtt_core import CLIENT, SERVER, ConnAck, Connect, Connection, Packet
@@ -190,7 +190,7 @@ class Authenticator(Protocol):
 class Rig:
     """A broker, its engine and authenticator, a clock, and clients.
 
-    Keyword arguments beside the named ones are limits.
+    Keyword arguments beside the named ones are limits, and so are `settings`.
     """
 
     def __init__(
@@ -203,14 +203,16 @@ class Rig:
         now: float = START_S,
         wall: float = WALL_S,
         take: int = 64,
+        settings: Mapping[str, LimitValue] | None = None,
         **limits: LimitValue,
     ) -> None:
         self.now = now
-        self.limits = Limits(**limits)
+        self.limits = Limits(**{**(settings or {}), **limits})
         self.engine: Engine = MemoryEngine(self.limits) if engine is None else engine
         self.authenticator = authenticator
         self.clients: list[Client] = []
         self.facts: list[Fact] = []
+        self.fact_times: list[float] = []  # when each of them was told
         self.requests: list[Request | AuthRequest | AuthorizeRequest] = []
         self._take = take
         self.broker = Broker(
@@ -297,7 +299,9 @@ class Rig:
             is_busy = True
         is_busy |= self.exchange()
         is_busy |= self.flush()
-        self.facts += broker.take_facts()
+        facts = broker.take_facts()
+        self.facts += facts
+        self.fact_times += [self.now] * len(facts)
         return is_busy or broker.has_requests
 
     def exchange(self) -> bool:

@@ -30,7 +30,7 @@ def test_an_identifier_is_not_given_twice() -> None:
     assert flow.step(500) == FREE
     assert flow.start(MESSAGE, AWAITING_PUBACK) != 500  # those just freed come last
     assert flow.in_flight == 1_000
-    assert not flow.is_empty
+    assert bool(flow.is_empty) is False
 
 
 @pytest.mark.statement("v3 MQTT-2.3.1-1")
@@ -38,10 +38,10 @@ def test_every_identifier_but_0_can_be_used_at_once() -> None:
     flow = Flow()
     used = {flow.start(None, AWAITING_SUBACK) for _ in range(65_535)}
     assert used == set(range(1, 65_536))
-    assert not flow.has_identifier
+    assert bool(flow.has_identifier) is False
     assert flow.in_flight == 0
     flow.finish(77)
-    assert flow.has_identifier
+    assert bool(flow.has_identifier) is True
     assert flow.start(MESSAGE, AWAITING_PUBREC) == 77
 
 
@@ -49,10 +49,10 @@ def test_the_window_counts_messages_and_not_requests() -> None:
     flow = Flow(2)
     flow.start(None, AWAITING_SUBACK)
     flow.start(None, AWAITING_UNSUBACK)
-    assert flow.has_room
+    assert bool(flow.has_room) is True
     first = flow.start(MESSAGE, AWAITING_PUBACK)
     flow.start(MESSAGE, AWAITING_PUBREC)
-    assert not flow.has_room
+    assert bool(flow.has_room) is False
     assert flow.room(0) == 0
     flow.finish(first)
     assert flow.room(0) == 1
@@ -62,12 +62,12 @@ def test_the_window_counts_messages_and_not_requests() -> None:
 def test_the_window_counts_bytes() -> None:
     flow = Flow(100, window_bytes=2 * MESSAGE.size_bytes)
     first = flow.start(MESSAGE, AWAITING_PUBREC)
-    assert flow.has_room
+    assert bool(flow.has_room) is True
     flow.start(MESSAGE, AWAITING_PUBREC)
-    assert not flow.has_room
+    assert bool(flow.has_room) is False
     flow.advance(first, AWAITING_PUBCOMP)  # its message is forgotten
     assert flow.in_flight_bytes == MESSAGE.size_bytes
-    assert flow.has_room
+    assert bool(flow.has_room) is True
 
 
 def test_steps_of_a_handshake() -> None:
@@ -82,7 +82,7 @@ def test_steps_of_a_handshake() -> None:
     flow.advance(packet_id, AWAITING_PUBCOMP)
     assert flow.step(packet_id) == AWAITING_PUBCOMP
     flow.finish(packet_id)
-    assert flow.is_empty
+    assert bool(flow.is_empty) is True
     assert flow.step(65_535) == FREE
 
 
@@ -119,7 +119,7 @@ def test_reset_forgets_everything_and_gives_back_the_messages() -> None:
     flow.advance(taken, AWAITING_PUBCOMP)
     flow.hold(9)
     assert flow.reset() == [other, MESSAGE]
-    assert flow.is_empty
+    assert bool(flow.is_empty) is True
     assert flow.in_flight == flow.in_flight_bytes == 0
     assert flow.step(1) == FREE
     assert flow.unfinished() == []
@@ -131,13 +131,13 @@ def test_an_identifier_is_held_from_publish_to_pubrel() -> None:
     assert not flow.release(7)
     assert flow.hold(7)
     assert not flow.hold(7)
-    assert not flow.is_empty
+    assert bool(flow.is_empty) is False
     assert not flow.release(8)
     assert flow.hold(8)
     assert flow.release(7)
     assert not flow.release(7)
     assert flow.release(8)
-    assert flow.is_empty
+    assert bool(flow.is_empty) is True
     assert flow.hold(7)
 
 

@@ -1,0 +1,522 @@
+"""Several clients with a broker and a clock, driven by Hypothesis, compared with a `World`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mqtt_core.broker import CLOSE_NO, AllowAll, Engine, Fact, LimitValue, MemoryEngine, Request
+from tests.core import wire
+from tests.model import invariants
+from tests.model.device import Device
+from tests.model.world import Sent, World
+from tests.rig import (
+    Asking,
+    HoldingEngine,
+    LateAuthenticator,
+    LateEngine,
+    RefusingEngine,
+    Rig,
+)
+
+IDS = ("a", "b", "c", "d")
+TOPICS = ("t", "t/x", "u", "$x")
+FILTERS = ("#", "+/+", "t", "t/#", "t/+", "u", "$x", "w/#", "+/a/#", "r/#")
+SESSION_TIMEOUT_S = 100
+
+# Endings after which the will of a connection is not published (3.1.2.5, and by our own choice).
+NO_WILL = ("client disconnected", "server shutting down")
+
+devices = st.sampled_from((0, 0, 0, 1, 1, 2, 3))
+"""Which device: some do more than others, so that more happens to them."""
+qualities = st.sampled_from((0, 1, 1, 2, 2))
+subscriptions = st.lists(
+    st.tuples(st.sampled_from(FILTERS), qualities), max_size=3, unique_by=lambda each: each[0]
+)
+
+
+@dataclass
+class Opened:
+    """A connection that a device has opened."""
+
+    device: Device
+    clean: bool
+    will: Sent | None
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """A broker whose store answers at once and never refuses, and whose queues are never full."""
+
+    is_late = False
+    asks_outside = False
+    refuses = False
+    is_tight = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rig: Rig
+        self.world: World
+        self.devices: list[Device] = []
+        self.opened: dict[int, Opened] = {}
+        self.facts_seen = 0
+        self.may_refuse = True
+        self.memory: MemoryEngine
+
+    def limits(self) -> dict[str, LimitValue]:
+        """Small windows and budgets, so that they are full now and then."""
+        return {
+            "sys_interval_secs": 0,
+            "max_inflight_messages": 3,
+            "output_budget_bytes": 1_024,
+            "turn_deliveries": 20,
+            "max_uncommitted_messages": 3,
+            "session_timeout_secs": SESSION_TIMEOUT_S,
+            "send_timeout_secs": 40,
+            "topic_cache_bytes": 3_000,
+        }
+
+    @initialize(
+        seed=st.integers(0, 10_000),
+        policy=st.sampled_from(("drop-newest", "drop-oldest", "disconnect", "refuse")),
+        max_queued=st.integers(0, 6),
+        keeps_qos_0=st.booleans(),
+        persistent=st.lists(st.booleans(), min_size=len(IDS), max_size=len(IDS)),
+        filters=st.lists(subscriptions, min_size=len(IDS), max_size=len(IDS)),
+    )
+    def start(
+        self,
+        seed: int,
+        policy: str,
+        max_queued: int,
+        keeps_qos_0: bool,
+        persistent: list[bool],
+        filters: list[list[tuple[str, int]]],
+    ) -> None:
+        limits = self.limits()
+        limits["queue_qos0_offline"] = keeps_qos_0
+        if self.is_tight:
+            limits["queue_full_policy"] = policy
+            limits["max_queued_messages"] = max_queued
+        self.world = World(is_reliable=not self.refuses, has_room=not self.is_tight)
+        self.rig = Rig(
+            policy=Asking() if self.asks_outside else AllowAll(),
+            authenticator=LateAuthenticator(seed) if self.asks_outside else None,
+            settings=limits,
+        )
+        self.memory = MemoryEngine(self.rig.limits)
+        engine: Engine = self.memory
+        if self.refuses:
+            engine = RefusingEngine(engine, self.refuses_request)
+        if self.is_late:
+            engine = LateEngine(engine, seed)
+        self.rig.engine = engine
+        self.devices = [Device(self.rig, self.world, client_id) for client_id in IDS]
+        for at, device in enumerate(self.devices):
+            self._open(device, clean=not persistent[at])
+            self.rest()
+            if filters[at] and device.is_connected:
+                device.subscribe(filters[at])
+                self.rest()
+
+    def refuses_request(self, number: int, request: Request) -> bool:
+        """One request in nine."""
+        return self.may_refuse and number % 9 == 0
+
+    # What clients do
+
+    def ready(self, at: int) -> Device:
+        """A device; if it has no connection, it opens one for its session."""
+        device = self.devices[at]
+        if device.client is None:
+            self._open(device, clean=device.is_clean)
+        return device
+
+    def _open(
+        self,
+        device: Device,
+        *,
+        clean: bool,
+        keep_alive_s: int = 0,
+        will: Sent | None = None,
+        behind: int = 0,
+    ) -> None:
+        known = self.world.sessions.get(device.client_id)
+        if clean and known is not None:
+            known.is_doubtful = True
+        old = device.client
+        data = b""
+        device.behind_connect = []
+        if clean or not device.outgoing:
+            device.expected_acks.clear()
+            for _ in range(behind):
+                data += self._publish(device, "t", 1, False, 0)
+                device.behind_connect.append(self.world.messages[-1])
+        expected = list(device.expected_acks) if data else []
+        device.connect(clean=clean, keep_alive_s=keep_alive_s, will=will, behind=data, pump=False)
+        device.expected_acks.extend(expected)
+        assert device.client is not None
+        self.opened[device.client.channel.key] = Opened(device, clean, will)
+        self.sync()
+        if old is not None and not self.is_late and not self.asks_outside:
+            is_over = old.channel.close != CLOSE_NO
+            assert is_over or self.refuses, "the older connection lives on"
+
+    @rule(
+        at=devices,
+        clean=st.sampled_from((False, False, True)),
+        keep_alive_s=st.sampled_from((0, 0, 10)),
+        will=st.none() | st.tuples(st.integers(0, 2), st.booleans()),
+        behind=st.integers(0, 2),
+        first=st.sampled_from(("", "cut", "disconnect", "settle")),
+    )
+    def connect(
+        self,
+        at: int,
+        clean: bool,
+        keep_alive_s: int,
+        will: tuple[int, bool] | None,
+        behind: int,
+        first: str,
+    ) -> None:
+        """A new connection, with or without an end of the old one."""
+        device = self.devices[at]
+        if first and device.client is not None:
+            self._end(device, first)
+        message = None
+        if will is not None:
+            name = device.client_id
+            message = self.world.new_message(f"{name}'s will", f"w/{name}", *will)
+        self._open(device, clean=clean, keep_alive_s=keep_alive_s, will=message, behind=behind)
+
+    @rule(
+        at=devices,
+        how=st.sampled_from(("cut", "reset", "disconnect", "break the rules", "break off")),
+    )
+    def end(self, at: int, how: str) -> None:
+        device = self.devices[at]
+        if device.client is not None:
+            self._end(device, how)
+
+    def _end(self, device: Device, how: str) -> None:
+        client = device.client
+        assert client is not None
+        if how == "cut":
+            client.cut()
+        elif how == "reset":
+            client.reset()
+        elif how == "disconnect" and device.is_connected:
+            device.has_left = True
+            client.send(wire.DISCONNECT)
+        elif how == "break the rules":
+            client.send(wire.publish("#"))
+        elif how == "break off":
+            client.send(wire.publish("t", b"never sent", 1, 1)[:7])
+            client.reset()
+        elif how == "settle":
+            self.rest()
+        self.sync()
+
+    @rule(
+        at=devices,
+        filters=subscriptions,
+        is_loose=st.booleans(),
+    )
+    def subscribe(self, at: int, filters: list[tuple[str, int]], is_loose: bool) -> None:
+        device = self.ready(at)
+        if device.is_connected and filters:
+            device.subscribe(filters, pump=not is_loose)
+            self.sync(is_loose)
+
+    @rule(
+        at=devices,
+        filters=st.lists(st.sampled_from(FILTERS), min_size=1, max_size=2),
+        is_loose=st.booleans(),
+    )
+    def unsubscribe(self, at: int, filters: list[str], is_loose: bool) -> None:
+        device = self.devices[at]
+        if device.is_connected:
+            device.unsubscribe(filters, pump=not is_loose)
+            self.sync(is_loose)
+
+    @rule(
+        at=devices,
+        topic=st.sampled_from(TOPICS),
+        qos=qualities,
+        count=st.sampled_from((1, 1, 2, 6)),
+        size=st.sampled_from((0, 0, 300, 9_000)),
+        is_loose=st.booleans(),
+    )
+    def publish(self, at: int, topic: str, qos: int, count: int, size: int, is_loose: bool) -> None:
+        device = self.ready(at)
+        if device.is_connected:
+            data = b"".join(self._publish(device, topic, qos, False, size) for _ in range(count))
+            device.send(data, pump=not is_loose)
+            self.sync(is_loose)
+
+    @rule(
+        at=devices, topics=st.lists(st.sampled_from(TOPICS), min_size=2, max_size=6), qos=qualities
+    )
+    def publish_several(self, at: int, topics: list[str], qos: int) -> None:
+        device = self.ready(at)
+        if device.is_connected:
+            data = b"".join(self._publish(device, topic, qos, False, 0) for topic in topics)
+            device.send(data)
+            self.sync()
+
+    @rule(at=devices, topic=st.integers(0, 2), qos=st.integers(0, 2), size=st.integers(-1, 2))
+    def retain(self, at: int, topic: int, qos: int, size: int) -> None:
+        device = self.ready(at)
+        if device.is_connected:
+            name = f"r/{device.client_id}/{topic}"
+            data = self._publish(device, name, qos, True, size)
+            message = self.world.messages[-1]
+            device.send(data)
+            self.sync()
+            is_prompt = not self.is_late and not self.asks_outside and not self.refuses
+            is_open = device.client is not None and device.client.channel.close == CLOSE_NO
+            if not qos and is_prompt and is_open:
+                self.world.retain_settled(message)
+
+    def _publish(self, device: Device, topic: str, qos: int, retain: bool, size: int) -> bytes:
+        message = self.world.new_message(device.client_id, topic, qos, retain, size)
+        self.world.sent(message)
+        return device.publish_packet(message)
+
+    @rule(at=devices, count=st.integers(1, 4), is_loose=st.booleans())
+    def acknowledge(self, at: int, count: int, is_loose: bool) -> None:
+        device = self.devices[at]
+        if device.acks:
+            device.ack(count, pump=not is_loose)
+            self.sync(is_loose)
+
+    @rule(
+        at=devices,
+        what=st.sampled_from(("ping", "block", "block", "unblock", "acks", "turn")),
+        room_bytes=st.none() | st.integers(1, 2_000),
+    )
+    def nudge(self, at: int, what: str, room_bytes: int | None) -> None:
+        """Small changes of how a client behaves, and of how far the broker has got."""
+        device = self.devices[at]
+        client = device.client
+        if what == "turn":
+            self.rig.turn()
+            return
+        if what == "acks":
+            device.acks_at_once = not device.acks_at_once
+        elif what == "ping" and device.is_connected:
+            device.send(wire.PINGREQ)
+        elif client is not None and client.room_bytes is not None:
+            client.unblock(room_bytes)
+        elif client is not None and what == "block" and not client.is_closed:
+            client.block()
+        self.sync()
+
+    # What time does
+
+    @rule(seconds=st.sampled_from((0.5, 4.5, 16.5, 45.5, 130.5)))
+    def advance(self, seconds: float) -> None:
+        self.rest()
+        self.rig.advance(seconds)
+        self.sync()
+        for session in self.world.sessions.values():
+            if not session.connection:
+                assert self.rig.now < session.detached_at + SESSION_TIMEOUT_S
+
+    @precondition(lambda self: self.is_late or self.asks_outside)
+    @rule()
+    def settle(self) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """Let every answer come, and the answers to what clients then send."""
+        for _ in range(1_000):
+            self.sync()
+            asked = len(self.rig.requests)
+            self.rig.settle()
+            self.sync()
+            if len(self.rig.requests) == asked:
+                return
+        raise AssertionError("requests without end")
+
+    # Comparison
+
+    def sync(self, is_loose: bool = False) -> None:
+        """Let the broker and the clients do what is to do, and tell the world of it."""
+        self.world.step += 1
+        if is_loose:
+            return
+        for _ in range(10_000):
+            self.rig.pump()
+            self._take_facts()
+            is_busy = False
+            for device in self.devices:
+                is_busy |= device.read()
+            if not is_busy:
+                return
+        raise AssertionError("clients and broker never come to rest")
+
+    def _take_facts(self) -> None:
+        rig = self.rig
+        while self.facts_seen < len(rig.facts):
+            fact = rig.facts[self.facts_seen]
+            now = rig.fact_times[self.facts_seen]
+            self.facts_seen += 1
+            assert fact.error is None, fact
+            if fact.channel and fact.channel not in self.opened:
+                continue  # no device's
+            if fact.name == "client.connected":
+                self._connected(fact)
+            elif fact.name == "client.disconnected":
+                self._disconnected(fact, now)
+            elif fact.name == "session.expired":
+                session = self.world.sessions[fact.client_id]
+                assert not session.connection
+                assert now >= session.detached_at + SESSION_TIMEOUT_S
+                self.world.end(session)
+
+    def _connected(self, fact: Fact) -> None:
+        opened = self.opened[fact.channel]
+        device = opened.device
+        session, is_present = self.world.connected(
+            device.client_id, fact.channel, opened.clean, ", resumed" in fact.detail
+        )
+        if device.client is not None and device.client.channel.key == fact.channel:
+            device.session = session
+            device.expects_present = is_present
+
+    def _disconnected(self, fact: Fact, now: float) -> None:
+        self.world.disconnected(fact.channel, now)
+        will = self.opened[fact.channel].will
+        if will is not None and fact.cause not in NO_WILL:
+            self.world.sent(will)
+            if not self.refuses and self.rig.limits.queue_full_policy != "refuse":
+                self.world.accepted(will)
+
+    @invariant()
+    def structures_are_right(self) -> None:
+        if hasattr(self, "rig"):
+            invariants.check(self.rig)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "rig"):
+            return
+        self.may_refuse = False
+        self._let_all_come()
+        self._check_retained()
+        invariants.check_at_rest(self.rig)
+        self.world.check_nothing_owed(self.rig.broker.stats.dropped_queue_full)
+        self._check_store_has_nothing_left()
+        self._end_all()
+        invariants.check_empty(self.rig)
+        self.rig.no_faults()
+
+    def _let_all_come(self) -> None:
+        """Every client comes back, takes all there is for it, and acknowledges it."""
+        for device in self.devices:
+            device.acks_at_once = True
+        for _ in range(300):
+            self.rest()
+            is_done = True
+            for device in self.devices:
+                client = device.client
+                if client is not None and client.room_bytes is not None:
+                    is_done = False
+                    client.unblock(None)
+                session = self.world.sessions.get(device.client_id)
+                if client is None and session is not None and session.is_persistent:
+                    is_done = False
+                    self._open(device, clean=False)
+            if is_done:
+                break
+        else:
+            raise AssertionError("clients are closed again and again")
+        for device in self.devices:
+            assert not device.outgoing or not device.is_connected, "messages without answer"
+
+    def _check_retained(self) -> None:
+        """What is retained is what the world says, by a client that asks for all of it."""
+        reader = self.rig.open("reader")
+        reader.send(wire.connect("reader"), wire.subscribe(1, ("#", 0), ("$x/#", 0)))
+        self.rig.settle()
+        assert reader.received.startswith(wire.connack() + wire.suback(1, 0, 0)), reader.received
+        found = {}
+        for frame in reader.frames()[2:]:
+            publish = wire.read_publish(frame)
+            assert publish.retain
+            found[publish.topic] = publish.payload
+        for topic in {*self.world.retained, *found}:
+            allowed = self.world.retained_now(topic)
+            assert found.get(topic, b"") in allowed, f"{topic}: {found.get(topic)!r}, not {allowed}"
+        reader.send(wire.DISCONNECT)
+        self.sync()
+
+    def _check_store_has_nothing_left(self) -> None:
+        for stored in self.memory._sessions.values():
+            assert not stored.sent, f"{stored.client_id} has messages in flight in the store only"
+            assert stored.waiting[stored.first :] == [], f"{stored.client_id} has a queue there"
+
+    def _end_all(self) -> None:
+        for client_id in IDS:
+            client = self.rig.open(client_id)
+            client.send(wire.connect(client_id))
+            self.rest()
+            assert client.take() == wire.connack()
+            client.send(wire.DISCONNECT)
+        self.rest()
+        self.rig.advance(200)
+        self.rest()
+        assert self.memory._sessions == {}
+        assert self.memory._wills == {}
+
+
+class LateMachine(BrokerMachine):
+    """The store answers late and in any order."""
+
+    is_late = True
+
+
+class LateOutsideMachine(BrokerMachine):
+    """So does whoever decides about clients and topics."""
+
+    is_late = True
+    asks_outside = True
+
+
+class RefusingMachine(BrokerMachine):
+    """The store refuses one request in nine."""
+
+    refuses = True
+
+
+class LateRefusingMachine(BrokerMachine):
+    """The store refuses, late."""
+
+    is_late = True
+    refuses = True
+
+
+class TightMachine(BrokerMachine):
+    """Queues are full most of the time."""
+
+    is_tight = True
+
+
+class TightLateMachine(BrokerMachine):
+    """Queues are full, and the store is late."""
+
+    is_tight = True
+    is_late = True
+
+
+__all__ = [
+    "BrokerMachine",
+    "HoldingEngine",
+    "LateMachine",
+    "LateOutsideMachine",
+    "LateRefusingMachine",
+    "RefusingMachine",
+    "TightLateMachine",
+    "TightMachine",
+]
