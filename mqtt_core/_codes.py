@@ -73,7 +73,6 @@ TOPIC_NAME_INVALID: Final = 0x90
 RECEIVE_MAXIMUM_EXCEEDED: Final = 0x93
 PACKET_TOO_LARGE: Final = 0x95
 QUOTA_EXCEEDED: Final = 0x97
-ADMINISTRATIVE_ACTION: Final = 0x98
 WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED: Final = 0xA2
 
 REASON_NAMES: Final[dict[int, str]] = {
@@ -96,7 +95,6 @@ REASON_NAMES: Final[dict[int, str]] = {
     RECEIVE_MAXIMUM_EXCEEDED: "receive maximum exceeded",
     PACKET_TOO_LARGE: "packet too large",
     QUOTA_EXCEEDED: "quota exceeded",
-    ADMINISTRATIVE_ACTION: "administrative action",
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED: "wildcard subscriptions not supported",
 }
 

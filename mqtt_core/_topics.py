@@ -11,7 +11,6 @@ from typing import Final, final
 
 from mqtt_core._codes import LARGEST_STRING_BYTES
 
-_SLASH: Final = 0x2F
 _PLUS: Final = 0x2B
 _HASH: Final = 0x23
 

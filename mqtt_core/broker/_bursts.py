@@ -62,10 +62,7 @@ class Bursts:
             return
         room = _PAGE
         if burst.qos:
-            flow = session.flow
-            if flow is None:  # made before a place of its window is kept
-                flow = self._ws.new_flow()
-                session.flow = flow
+            flow = self._ws.flow_of(session)  # made before a place of its window is kept
             room = min(room, flow.room(session.reserved))
             if room <= 0:
                 return

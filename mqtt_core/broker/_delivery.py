@@ -150,10 +150,7 @@ class Delivery:
         channel = session.channel
         if channel is None:
             return  # the session has ended with its connection
-        flow = session.flow
-        if flow is None:
-            flow = self._ws.new_flow()
-            session.flow = flow
+        flow = self._ws.flow_of(session)
         if session.goes_direct:
             step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
             self._sending.write(channel, message, qos, flow.start(message, step))
@@ -173,10 +170,7 @@ class Delivery:
         channel = session.channel
         resting = self._rest(message)
         if channel is not None and session.goes_direct:
-            flow = session.flow
-            if flow is None:
-                flow = self._ws.new_flow()
-                session.flow = flow
+            flow = self._ws.flow_of(session)
             packet_id = self._sending.begin(session, flow, message, qos, resting.number)
             resting.targets.append(Target(session.key, qos, packet_id))
             if qos == 1:

@@ -175,10 +175,7 @@ class Publishing:
 
         [v3 MQTT-4.3.3-2]
         """
-        flow = session.flow
-        if flow is None:
-            flow = self._ws.new_flow()
-            session.flow = flow
+        flow = self._ws.flow_of(session)
         packet_id = packet.packet_id
         held = flow.held
         if held is None or packet_id not in held:

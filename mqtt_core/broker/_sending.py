@@ -104,10 +104,7 @@ class Sending:
         self, session: Session, channel: Channel, message: Message, qos: int, number: int
     ) -> None:
         """Send a message at QoS 1 or 2 that has waited in the queue, where it had `number`."""
-        flow = session.flow
-        if flow is None:
-            flow = self._ws.new_flow()
-            session.flow = flow
+        flow = self._ws.flow_of(session)
         if not session.key:
             step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
             self.write(channel, message, qos, flow.start(message, step))
@@ -143,10 +140,7 @@ class Sending:
         if qos == 0:
             self.send_qos_0(channel, message.retained_packet())
             return
-        flow = session.flow
-        if flow is None:
-            flow = self._ws.new_flow()
-            session.flow = flow
+        flow = self._ws.flow_of(session)
         if not session.key:
             packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC)
             self._note_retained(session, packet_id)

@@ -108,11 +108,6 @@ class Session:
         self.deadline: Deadline | None = None
         self.dropping = 0  # messages dropped in the present episode of a full queue
 
-    @property
-    def is_persistent(self) -> bool:
-        """Whether the session outlives its connection."""
-        return self.key != 0
-
     def own_queue(self) -> Queue:
         """The queue, made if there was none."""
         queue = self.queue

@@ -25,6 +25,7 @@ from mqtt_core.broker._work import Work
 if TYPE_CHECKING:
     from mqtt_core.broker._channel import Channel
     from mqtt_core.broker._pending import Pending
+    from mqtt_core.broker._session import Session
 
 ANSWER_DEADLINE: Final = 6  # a kind of deadline of a channel; the others are in `_endings`
 WAIT_NO: Final = 0
@@ -144,6 +145,14 @@ class Workspace:
         """Delivery state for a session."""
         limits = self.limits
         return Flow(limits.max_inflight_messages, limits.max_inflight_bytes, self.undelivered)
+
+    def flow_of(self, session: Session) -> Flow:
+        """The delivery state of a session, made if there was none."""
+        flow = session.flow
+        if flow is None:
+            flow = self.new_flow()
+            session.flow = flow
+        return flow
 
     @property
     def wall(self) -> float:
