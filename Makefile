@@ -79,9 +79,11 @@ test-pure: $(DEV_READY)
 test-compiled: $(TEST_READY)
 	IOTD_EXPECT_BUILD=compiled PYTHONSAFEPATH=1 $(VENV) -m pytest $(ARGS)
 
+# Tracing makes the core several times slower, so no test is taken to hang.
 .PHONY: coverage
 coverage: $(DEV_READY)
-	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m coverage run -m pytest $(ARGS)
+	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m coverage run \
+		-m pytest -q -m 'not slow' -o faulthandler_timeout=0 $(ARGS)
 	$(DEV) -m coverage report
 
 # ---- upkeep ----
