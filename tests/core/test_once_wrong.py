@@ -356,3 +356,24 @@ def test_rules_that_change_while_a_verdict_is_on_its_way() -> None:
     rig.broker.rules_changed()
     client.send(wire.publish("t", b""))
     assert len(rig.requests) == count + 1
+
+
+def test_a_session_that_is_being_ended_is_not_resumed() -> None:
+    rig = Rig()
+    rig.persistent("a").subscribe(("t", 1))
+    rig.clients[0].cut()
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    clean = rig.open("clean")
+    clean.send(wire.connect("a", clean=True))
+    engine.release()
+    rig.pump()
+    (end_of_session,) = engine.held
+    engine.held.clear()
+    newer = rig.open("newer")
+    newer.send(wire.connect("a", clean=False))
+    rig.settle()
+    engine.held.append(end_of_session)
+    rig.settle()
+    assert newer.take() == wire.connack(present=False)
+    assert not newer.is_closed

@@ -41,7 +41,7 @@ class Device:
         self.acks_at_once = True
         self.acks: deque[tuple[bytes, int]] = deque()  # to be sent, and which identifiers it frees
         self.behind_connect: list[Sent] = []
-        self.repeats = b""
+        self.repeats: deque[int] = deque()  # identifiers of what is still to be repeated
         # Our side of the session
         self.outgoing: dict[int, Outgoing] = {}
         self.held: set[int] = set()
@@ -51,6 +51,7 @@ class Device:
         self.begun: set[int] = set()  # identifiers that were delivered first on it
         self.expected_acks: deque[tuple[int, int]] = deque()
         self.subscribing: dict[int, list[tuple[str, int]]] = {}
+        self.unsubscribing: dict[int, list[str]] = {}
         self.refusals = 0
 
     @property
@@ -79,7 +80,7 @@ class Device:
         self.client = Client(self.rig, self.client_id)
         self.is_accepted = False
         self.has_left = False
-        self.repeats = b""
+        self.repeats.clear()
         self.is_clean = clean
         self.session = None
         self.expects_present = None
@@ -88,6 +89,7 @@ class Device:
         self.begun.clear()
         self.expected_acks.clear()
         self.subscribing.clear()
+        self.unsubscribing.clear()
         packet = wire.connect(
             self.client_id,
             clean=clean,
@@ -96,15 +98,20 @@ class Device:
         )
         self.client.send(packet + behind, pump=pump)
 
-    def publish_packet(self, message: Sent, *, dup: bool = False, packet_id: int = 0) -> bytes:
-        """The bytes of a message, which is outgoing from now on."""
-        if message.qos:
-            packet_id = packet_id or self._fresh_id()
-            self.outgoing[packet_id] = Outgoing(message)
-            self.expected_acks.append((4 if message.qos == 1 else 5, packet_id))
-        return wire.publish(
-            message.topic, message.payload, message.qos, packet_id, retain=message.retain, dup=dup
-        )
+    def publish_packet(self, message: Sent) -> bytes:
+        """The bytes of a new message, which is outgoing from now on."""
+        while self.repeats and self.is_connected:
+            self._repeat(self.repeats.popleft())
+        if not message.qos:
+            return self._packet(message, 0)
+        packet_id = self._fresh_id()
+        self.outgoing[packet_id] = Outgoing(message)
+        self.expected_acks.append((4 if message.qos == 1 else 5, packet_id))
+        return self._packet(message, packet_id)
+
+    def _packet(self, message: Sent, packet_id: int, *, dup: bool = False) -> bytes:
+        topic, payload, qos = message.topic, message.payload, message.qos
+        return wire.publish(topic, payload, qos, packet_id, retain=message.retain, dup=dup)
 
     def _fresh_id(self) -> int:
         while True:
@@ -132,6 +139,7 @@ class Device:
         """Send UNSUBSCRIBE."""
         assert self.session is not None
         packet_id = self._fresh_id()
+        self.unsubscribing[packet_id] = filters
         self.expected_acks.append((11, packet_id))
         for topic_filter in filters:
             self.world.unsubscribes(self.session, topic_filter)
@@ -169,9 +177,9 @@ class Device:
         if self.acks_at_once and self.acks and self.is_connected:
             self.ack(len(self.acks), pump=False)
             is_busy = True
-        if self.repeats and self.is_connected:
-            self.send(self.repeats, pump=False)  # behind what makes room for them
-            self.repeats = b""
+        if self.repeats and self.is_connected and not self.expected_acks:
+            self._repeat(self.repeats.popleft())  # one at a time, to get through a small window
+            is_busy = True
         return is_busy
 
     def _take(self, frame: wire.Frame) -> None:
@@ -210,18 +218,24 @@ class Device:
         self.behind_connect = []
 
     def _go_on(self) -> None:
-        """Repeat what is not done with, in its order.  [v3 MQTT-4.4.0-1]"""
-        data = b""
+        """What is not done with is to be repeated, in its order.  [v3 MQTT-4.4.0-1]"""
         behind = self.behind_connect
-        before = [each for each in self.outgoing.items() if each[1].message not in behind]
-        for packet_id, outgoing in before:
-            if outgoing.is_received:
-                data += wire.pubrel(packet_id)
-                self.expected_acks.append((7, packet_id))
-            else:
-                self.world.sent_again(outgoing.message)
-                data += self.publish_packet(outgoing.message, dup=True, packet_id=packet_id)
-        self.repeats = data
+        self.repeats.extend(
+            key for key, each in self.outgoing.items() if each.message not in behind
+        )
+
+    def _repeat(self, packet_id: int) -> None:
+        outgoing = self.outgoing.get(packet_id)
+        if outgoing is None:
+            return
+        if outgoing.is_received:
+            self.expected_acks.append((7, packet_id))
+            self.send(wire.pubrel(packet_id), pump=False)
+        else:
+            self.world.sent_again(outgoing.message)
+            message = outgoing.message
+            self.expected_acks.append((4 if message.qos == 1 else 5, packet_id))
+            self.send(self._packet(message, packet_id, dup=True), pump=False)
 
     def _take_publish(self, publish: wire.Received) -> None:
         session = self.session
@@ -264,6 +278,10 @@ class Device:
             self.outgoing.pop(packet_id)
         elif frame.kind == 9:
             self._take_suback(packet_id, frame.body[2:])
+        else:
+            assert self.session is not None
+            for topic_filter in self.unsubscribing.pop(packet_id):
+                self.world.unsubscribed(self.session, topic_filter)
 
     def _take_suback(self, packet_id: int, codes: bytes) -> None:
         filters = self.subscribing.pop(packet_id)

@@ -66,7 +66,8 @@ class Session:
     detached_at: float = 0.0
     version: int = 0
     unanswered: int = 0
-    """SUBSCRIBE packets without SUBACK: until then nothing is certain."""
+    """Filters in SUBSCRIBE and UNSUBSCRIBE without answer: until then no QoS is certain, and
+    never again if the answer was lost."""
     filters: dict[str, Subscribed] = field(default_factory=dict)
     ever: dict[str, int] = field(default_factory=dict)
     """Every filter there has been, with the highest QoS asked for."""
@@ -182,12 +183,9 @@ class World:
     def retain_settled(self, message: Sent) -> None:
         """The retained message of a topic is this one, or one that was sent behind it."""
         values = self.retained[message.topic]
-        if message not in values:
-            return
-        at = values.index(message)
-        if message.qos < 2:  # a repeat at QoS 2 changes nothing if the first had come
-            at = len(values) - 1 - values[::-1].index(message)
-        del values[:at]
+        if message not in values or (message.qos == 2 and message.sends > 1):
+            return  # a repeat at QoS 2 changes nothing if the first had come
+        del values[: len(values) - 1 - values[::-1].index(message)]
 
     def retained_now(self, topic: str) -> set[bytes]:
         """What may be retained for a topic: payloads, and b"" for nothing."""
@@ -242,6 +240,9 @@ class World:
         """SUBSCRIBE has been sent for a filter."""
         session.version += 1
         session.unanswered += 1
+        if topic_filter in session.filters:
+            known = session.filters[topic_filter]
+            known.qos = min(known.qos, qos)  # the lesser until it is known which counts
         session.ever[topic_filter] = max(qos, session.ever.get(topic_filter, 0))
         session.asked[topic_filter] = session.asked.get(topic_filter, 0) + 1
         for topic, values in self.retained.items():
@@ -262,12 +263,21 @@ class World:
                 session.owed_retained[topic] = session.hoped.pop((name, topic))
 
     def unsubscribes(self, session: Session, topic_filter: str) -> None:
-        """UNSUBSCRIBE has been sent."""
+        """UNSUBSCRIBE has been sent for a filter."""
         session.version += 1
+        session.unanswered += 1
         session.filters.pop(topic_filter, None)
         for topic in list(session.owed_retained):
             if matches(topic_filter, topic):
                 del session.owed_retained[topic]
+        for key in [key for key in session.hoped if matches(topic_filter, key[1])]:
+            del session.hoped[key]
+
+    def unsubscribed(self, session: Session, topic_filter: str) -> None:
+        """UNSUBACK has come for a filter, and before it every SUBACK of that filter."""
+        session.version += 1
+        session.unanswered -= 1
+        session.filters.pop(topic_filter, None)
 
     # What comes
 
@@ -322,8 +332,10 @@ class World:
             session.forget_retained(message.topic)
 
     def _check_order(self, session: Session, publish: Received, message: Sent) -> None:
-        if not self.is_reliable and message.sends > 1:
-            return  # the store has refused it, and taken others that were sent behind it
+        if message.sends > 1 and (message.qos == 1 or not self.is_reliable):
+            # To one who has subscribed meanwhile a repeat at QoS 1 is a new message; and a store
+            # that has refused it may have taken others that were sent behind it.
+            return
         key = (message.publisher, message.topic, message.qos, publish.qos)
         last = session.last.get(key, -1)
         assert message.number > last, f"{publish} comes to {session.client_id} behind number {last}"
