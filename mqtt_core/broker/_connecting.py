@@ -200,6 +200,8 @@ class Connecting:
             return
         connect = attempt.connect
         known = sessions.get(client_id)
+        if known is not None and known.key in sessions.dying and not connect.clean_start:
+            known = None  # an earlier clean CONNECT of the client has ended it
         attempt.record = record
         stored_key = unborn
         if known is not None:
@@ -211,6 +213,7 @@ class Connecting:
             if stored_key:  # [v3 MQTT-3.1.2-6]
                 attempt.ended_key = stored_key
                 sessions.unborn.discard(stored_key)
+                sessions.dying.add(stored_key)
                 operations.append(EndSession(stored_key))
         elif unborn:
             attempt.new_key = unborn
@@ -234,6 +237,7 @@ class Connecting:
 
     def committed(self, attempt: Attempt) -> None:
         """All is stored: take over, answer, and bring the session to life."""
+        self._sessions.dying.discard(attempt.ended_key)
         if attempt.is_over:
             self._undo(attempt)
             return
@@ -245,6 +249,10 @@ class Connecting:
             ws.stats.takeovers += 1
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
             known = self._sessions.get(attempt.client_id)
+        if known is not None and known.key in self._sessions.dying:
+            self._sessions.end(known)
+            ws.record(EndSession(known.key))
+            known = None
         is_stored = known is not None or attempt.record is not None or attempt.new_key != 0
         if not attempt.connect.clean_start and not is_stored:
             self.claimed(attempt, None)  # the session that was there has ended meanwhile
@@ -306,6 +314,7 @@ class Connecting:
         """The store does not take the claim or what it leads to."""
         ws = self._ws
         self._sessions.unborn.discard(attempt.new_key)
+        self._sessions.dying.discard(attempt.ended_key)
         ws.stats.store_failures += 1
         ws.tell(
             "store.failed",

@@ -320,7 +320,7 @@ class Delivery:
     def not_stored(self, resting: Resting) -> None:
         """What a message has led to is refused by the store: take it back."""
         for session, gated in resting.gated:
-            self._sending.gated_failed(session, gated, None, None)
+            self._sending.take_back(session, gated)
             resting.stored.append((session, 2))
         resting.gated.clear()
         for session, _ in resting.stored:

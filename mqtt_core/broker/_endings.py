@@ -215,7 +215,7 @@ class Endings:
         ws.asking.pop(channel.token, None)
         ws.store_waiters.pop(channel.key, None)
         self._disarm(channel)
-        if cause in _AT_ONCE:
+        if cause in _AT_ONCE or channel.gone:
             self._close_now(channel)
         else:
             channel.close = CLOSE_AFTER_FLUSH

@@ -109,16 +109,6 @@ class Queue:
             self.count += 1
             self.size_bytes += entry.message.size_bytes
 
-    def put_back(self, entry: Queued) -> None:
-        """Undo `pop_loaded`; the place is that of its number."""
-        loaded = self._loaded
-        at = 0
-        while at < len(loaded) and loaded[at].number < entry.number:
-            at += 1
-        loaded.insert(at, entry)
-        self.count += 1
-        self.size_bytes += entry.message.size_bytes
-
     def drop_oldest(self) -> int:
         """Forget the first QoS 1 or 2 message and return its number."""
         if self._loaded:

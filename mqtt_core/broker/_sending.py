@@ -29,7 +29,6 @@ from mqtt_core.broker._store import (
     Completion,
     Failed,
     Operation,
-    Queued,
     SaveReceived,
     SaveSent,
     Target,
@@ -115,8 +114,7 @@ class Sending:
             self._ws.record(operation)
             self.write(channel, message, qos, packet_id)
         else:
-            entry = Queued(number, qos, message)
-            self.send_gated(session, self.gate(session, packet_id), operation, entry, None)
+            self.send_gated(session, self.gate(session, packet_id), operation)
 
     def send_qos_0(self, channel: Channel, packet: bytes) -> None:
         """Write a whole PUBLISH at QoS 0."""
@@ -154,7 +152,7 @@ class Sending:
             self._ws.record(operation)
             self.write_flagged(channel, message, qos, packet_id, False, True)
         else:
-            self.send_gated(session, self.gate(session, packet_id), operation, None, burst)
+            self.send_gated(session, self.gate(session, packet_id), operation)
 
     def _note_retained(self, session: Session, packet_id: int) -> None:
         if session.retained_ids is None:
@@ -185,26 +183,18 @@ class Sending:
 
     # What waits for the store on its way to a receiver
 
-    def send_gated(
-        self,
-        session: Session,
-        gated: GatedSend,
-        operation: Operation,
-        entry: Queued | None,
-        burst: RetainedBurst | None,
-    ) -> None:
-        """Send once `operation` is stored. If it fails, `entry` goes back to the queue, or the
-        message to its `burst`."""
-        request_id = self._ws.next_id()
-        pending = GatedWrite(self, session, gated, entry, burst)
-        self._ws.submit(Write(request_id, [operation]), pending)
+    def send_gated(self, session: Session, gated: GatedSend, operation: Operation) -> None:
+        """Send once `operation` is stored."""
+        gated.retry = None
+        pending = GatedWrite(self, session, gated, operation)
+        self._ws.submit(Write(self._ws.next_id(), [operation]), pending)
 
     def release(self, session: Session, packet_id: int) -> None:
         """PUBREC has come for a stored message: PUBREL leaves when that is stored too."""
         numbers = session.numbers
         assert numbers is not None
         operation = SaveReceived(session.key, numbers[packet_id])
-        self.send_gated(session, self.gate(session, packet_id), operation, None, None)
+        self.send_gated(session, self.gate(session, packet_id), operation)
 
     def open_gate(self, session: Session) -> None:
         """Send what is ready, in order; nothing overtakes what still waits."""
@@ -232,33 +222,16 @@ class Sending:
         retain = retained is not None and packet_id in retained
         self.write_flagged(channel, message, 2, packet_id, False, retain)
 
-    def gated_failed(
-        self,
-        session: Session,
-        gated: GatedSend,
-        entry: Queued | None,
-        burst: RetainedBurst | None,
-    ) -> None:
-        """The store has refused what a PUBLISH or PUBREL rests on."""
+    def take_back(self, session: Session, gated: GatedSend) -> None:
+        """Forget a QoS 2 PUBLISH whose message was never acknowledged to its publisher."""
         gate = session.gate
         if gate is not None and gated in gate:
             gate.remove(gated)
             if not gate:
                 session.gate = None
         flow = session.flow
-        packet_id = gated.packet_id
-        if flow is None or flow.step(packet_id) != STORING_PUBLISH:
-            return  # a PUBREL: tried again when the client comes back
-        message = flow.message(packet_id)
-        self.finish(session, flow, packet_id)
-        if entry is not None:
-            session.own_queue().put_back(entry)
-            self._ws.count_queued(1, entry.message.size_bytes)
-        elif burst is not None and message is not None:
-            burst.left.append(message)
-            if session.bursts is None:
-                session.bursts = {}
-            session.bursts.setdefault(burst.topic_filter, burst)
+        if flow is not None and flow.step(gated.packet_id) == STORING_PUBLISH:
+            self.finish(session, flow, gated.packet_id)
 
     def finish(self, session: Session, flow: Flow, packet_id: int) -> int:
         """End a delivery; returns its number in the store, 0 for none."""
@@ -299,10 +272,10 @@ class Sending:
         message = flow.message(packet_id) if step else None
         if step == AWAITING_PUBCOMP:
             self._ws.answer(channel, 0x62, packet_id)
-        elif step == STORING_PUBREL:
-            gate = session.gate
-            if gate is None or not any(waiting.packet_id == packet_id for waiting in gate):
-                self.release(session, packet_id)  # refused by the store before
+        elif step in (STORING_PUBLISH, STORING_PUBREL):
+            for gated in session.gate or ():
+                if gated.packet_id == packet_id and gated.retry is not None:
+                    self.send_gated(session, gated, gated.retry)
         elif message is not None and step in (AWAITING_PUBACK, AWAITING_PUBREC):
             qos = 1 if step == AWAITING_PUBACK else 2
             retained = session.retained_ids
@@ -329,21 +302,15 @@ class Sending:
 class GatedWrite(Pending):
     """Goes on with a QoS 2 PUBLISH or a PUBREL when what it rests on is stored."""
 
-    __slots__ = ("_sending", "_session", "_gated", "_entry", "_burst")
+    __slots__ = ("_sending", "_session", "_gated", "_operation")
 
     def __init__(
-        self,
-        sending: Sending,
-        session: Session,
-        gated: GatedSend,
-        entry: Queued | None,
-        burst: RetainedBurst | None,
+        self, sending: Sending, session: Session, gated: GatedSend, operation: Operation
     ) -> None:
         self._sending: Final = sending
         self._session: Final = session
         self._gated: Final = gated
-        self._entry: Final = entry
-        self._burst: Final = burst
+        self._operation: Final = operation
 
     def done(self, completion: Completion) -> None:
         """Send it, if it is its turn."""
@@ -351,8 +318,8 @@ class GatedWrite(Pending):
         self._sending.open_gate(self._session)
 
     def failed(self, failure: Failed) -> None:
-        """Close the connection; the client comes back and the exchange goes on."""
+        """Close the connection. The exchange keeps its place, and goes on with the next one."""
         if self._session.is_ended:
             return
-        self._sending.gated_failed(self._session, self._gated, self._entry, self._burst)
+        self._gated.retry = self._operation
         self._sending.store_failed(self._session, failure.reason)

@@ -14,6 +14,7 @@ from mqtt_core.broker._router import Subscriber
 if TYPE_CHECKING:
     from mqtt_core.broker._channel import Channel
     from mqtt_core.broker._committing import Commitment
+    from mqtt_core.broker._store import Operation
 
 
 @final
@@ -46,11 +47,12 @@ class RetainedBurst:
 class GatedSend:
     """A QoS 2 PUBLISH or a PUBREL that goes out once what it rests on is stored."""
 
-    __slots__ = ("packet_id", "is_ready")
+    __slots__ = ("packet_id", "is_ready", "retry")
 
     def __init__(self, packet_id: int) -> None:
         self.packet_id: Final = packet_id
         self.is_ready = False
+        self.retry: Operation | None = None  # refused; to be stored when the client is back
 
 
 @final

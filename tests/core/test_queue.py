@@ -75,17 +75,6 @@ def test_a_message_that_is_not_stored_after_all() -> None:
     assert (queue.count, queue.size_bytes) == (1, 200)
 
 
-def test_a_message_that_could_not_be_sent_goes_back_to_the_front() -> None:
-    queue = Queue()
-    queue.add(1, 1, MESSAGES[0])
-    queue.add(2, 1, MESSAGES[0])
-    entry = queue.pop_loaded()
-    queue.put_back(entry)
-    assert queue.count == 2
-    assert queue.pop_loaded() is entry
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=60))
 def test_any_history_keeps_order_and_counts(steps: list[tuple[int, int]]) -> None:
     queue = Queue()
     model: deque[tuple[int, int, Message]] = deque()
