@@ -75,6 +75,7 @@ def test_a_message_that_is_not_stored_after_all() -> None:
     assert (queue.count, queue.size_bytes) == (1, 200)
 
 
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=60))
 def test_any_history_keeps_order_and_counts(steps: list[tuple[int, int]]) -> None:
     queue = Queue()
     model: deque[tuple[int, int, Message]] = deque()
