@@ -122,10 +122,11 @@ class Client:
         self.channel.set_writable(True, self.rig.now)
         self.rig.pump()
 
-    def cut(self) -> None:
+    def cut(self, *, pump: bool = True) -> None:
         """The client closes the connection, without DISCONNECT."""
         self._end(EOF_BY_PEER)
-        self.rig.pump()
+        if pump:
+            self.rig.pump()
 
     def reset(self) -> None:
         """The connection breaks."""

@@ -32,6 +32,7 @@ class Device:
         self.world = world
         self.client_id = client_id
         self.client: Client | None = None
+        self.earlier: Client | None = None  # to be closed, if the newer one is refused
         self.is_accepted = False
         self.has_left = False  # DISCONNECT has been sent
         self.is_clean = True
@@ -77,6 +78,7 @@ class Device:
         pump: bool = True,
     ) -> None:
         """Open a connection and send CONNECT, with bytes behind it that do not wait."""
+        self.earlier = self.client
         self.client = Client(self.rig, self.client_id)
         self.is_accepted = False
         self.has_left = False
@@ -171,6 +173,9 @@ class Device:
         for frame in frames:
             self._take(frame)
         if client.is_closed:
+            if self.earlier is not None and not self.is_accepted:
+                self.earlier.cut(pump=False)
+            self.earlier = None
             self.client = None
             self.is_accepted = False
         is_busy = bool(frames)

@@ -1,12 +1,13 @@
 """Random histories of several clients, against a plain model.
 
-`HYPOTHESIS_PROFILE=thorough` tries many more of them.
+`HYPOTHESIS_PROFILE=thorough` tries many more of them, and then takes its time to find a short one
+that fails; otherwise what fails is shown as it was found.
 """
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.machine import (
@@ -19,7 +20,9 @@ from tests.model.machine import (
     TightMachine,
 )
 
-EXAMPLES = settings.default.max_examples // 4 if settings.default else 25
+EXAMPLES = settings().max_examples // 4
+IS_THOROUGH = EXAMPLES > 100
+PHASES = tuple(Phase) if IS_THOROUGH else (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 @pytest.mark.parametrize(
@@ -36,5 +39,6 @@ EXAMPLES = settings.default.max_examples // 4 if settings.default else 25
 )
 def test_a_history_of_clients(machine: type[BrokerMachine]) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=40)
+        machine,
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=60, phases=PHASES),
     )
