@@ -59,6 +59,7 @@ class Attempt:
         "is_over",
         "record",
         "new_key",
+        "has_adopted",
         "ended_key",
         "has_will",
     )
@@ -71,6 +72,7 @@ class Attempt:
         self.is_over = False  # its channel has ended, or a newer attempt has won
         self.record: SessionRecord | None = None
         self.new_key = 0  # of a session that this attempt stores
+        self.has_adopted = False  # that was stored for an earlier attempt
         self.ended_key = 0  # of a stored session that this attempt ends
         self.has_will = False
 
@@ -217,6 +219,7 @@ class Connecting:
                 operations.append(EndSession(stored_key))
         elif unborn:
             attempt.new_key = unborn
+            attempt.has_adopted = True
         elif not stored_key:
             attempt.new_key = ws.next_number()
             sessions.unborn.add(attempt.new_key)
@@ -313,7 +316,10 @@ class Connecting:
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
         ws = self._ws
-        self._sessions.unborn.discard(attempt.new_key)
+        if attempt.has_adopted and not attempt.is_over:
+            self._forget_unborn(attempt.new_key)
+        elif not attempt.has_adopted:
+            self._sessions.unborn.discard(attempt.new_key)
         self._sessions.dying.discard(attempt.ended_key)
         ws.stats.store_failures += 1
         ws.tell(
