@@ -8,10 +8,19 @@ import pytest
 
 from mqtt_core import CLIENT, Connect, Connection, LocalProtocolError, PubAck, SubAck, encode
 from mqtt_core._topics import TopicCache
-from mqtt_core.broker import GRACEFUL, IMMEDIATE, MemoryEngine
+from mqtt_core.broker import GRACEFUL, IMMEDIATE, MemoryEngine, SaveWill
 from mqtt_core.broker._router import Matches
 from tests.core import wire
-from tests.rig import Asking, Client, HoldingAuthenticator, HoldingEngine, PromptAuthenticator, Rig
+from tests.rig import (
+    Asking,
+    Client,
+    HoldingAuthenticator,
+    HoldingEngine,
+    PromptAuthenticator,
+    RefusingEngine,
+    Rig,
+    writes,
+)
 
 
 def test_names_promoted_at_once_leave_no_trace_in_the_probation_queue() -> None:
@@ -26,22 +35,22 @@ def test_names_promoted_at_once_leave_no_trace_in_the_probation_queue() -> None:
 
 def test_routes_count_towards_the_topic_cache() -> None:
     """10,000 topics that match 4,096 filters each would be 330 MB of pointers."""
-    rig = Rig(topic_cache_bytes=1_000_000)
+    rig = Rig(topic_cache_bytes=200_000)
     subscriber = rig.connect("s")
     filters = [
-        "/".join("a" if number >> bit & 1 else "+" for bit in range(10)) + "/+"
-        for number in range(1_024)
+        "/".join("a" if number >> bit & 1 else "+" for bit in range(8)) + "/+"
+        for number in range(256)
     ]
     subscriber.subscribe(*((name, 0) for name in filters))
     publisher = rig.connect("p")
-    prefix = "a/" * 10
-    for number in range(2_000):
+    prefix = "a/" * 8
+    for number in range(300):
         packet = wire.publish(f"{prefix}{number}", b"")
         publisher.send(packet, packet)
     topics = rig.broker._ws.topics
     routes = [topic.route for topic in topics.kept.values()]
     pointers = sum(len(route.found) for route in routes if isinstance(route, Matches))
-    assert pointers * 8 <= 1_000_000
+    assert pointers * 8 <= 200_000
 
 
 def test_input_that_has_been_read_later_is_not_counted_any_more() -> None:
@@ -377,3 +386,22 @@ def test_a_session_that_is_being_ended_is_not_resumed() -> None:
     rig.settle()
     assert newer.take() == wire.connack(present=False)
     assert not newer.is_closed
+
+
+def test_an_unborn_session_stays_unborn_when_a_later_write_fails() -> None:
+    rig = Rig()
+    refusing = RefusingEngine(rig.engine, writes(SaveWill))
+    engine = HoldingEngine(refusing)
+    rig.engine = engine
+    first = rig.open("first")
+    first.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    second = rig.open("second")
+    second.send(wire.connect("a", clean=False, will=("w", b"", 0, False)))
+    rig.settle()
+    assert second.take() == wire.connack(3)
+    third = rig.open("third")
+    third.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert third.take() == wire.connack(present=False)
