@@ -383,7 +383,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Limit(
         "router",
         "retained_bytes_limit",
-        256 * _MIB,
+        1_024 * _MIB,
         "Memory of all retained messages, by an upper estimate from topics, levels and payloads.",
         minimum=0,
         maximum=1 << 44,
