@@ -1,0 +1,432 @@
+"""From CONNECT to CONNACK: who is let in, who waits, who is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from mqtt_core.broker import (
+    ACCEPTED,
+    DENIED,
+    DENY,
+    SERVER_BUSY,
+    ClaimSession,
+    Decision,
+    SaveSession,
+    SaveWill,
+    StaticUsers,
+    Write,
+)
+from tests.core import wire
+from tests.model import invariants
+from tests.rig import (
+    Asking,
+    HoldingAuthenticator,
+    HoldingEngine,
+    RefusingEngine,
+    Rig,
+    TablePolicy,
+    writes,
+)
+
+
+def test_a_client_is_answered_and_counted() -> None:
+    rig = Rig()
+    client = rig.open("1.2.3.4:5")
+    assert rig.broker.stats.half_connected == rig.broker.stats.connections == 1
+    client.send(wire.connect("a", keep_alive_s=9, username="u", will=("w", b"", 1, True)))
+    assert client.take() == wire.connack()
+    assert rig.broker.stats.half_connected == 0
+    assert rig.broker.stats.clients_connected == rig.broker.session_count == 1
+    fact = rig.last_fact("client.connected")
+    assert (fact.client_id, fact.peer, fact.listener) == (
+        "a",
+        "peer:1.2.3.4:5",
+        "tcp://127.0.0.1:1883",
+    )
+    assert fact.channel == client.channel.key > 0
+    assert fact.detail == ("MQTT 3.1.1, clean session, keep-alive 9 s, user 'u', will on 'w'")
+    assert repr(client.channel) == f"Channel(#{client.channel.key} 'a' peer:1.2.3.4:5)"
+    invariants.check_at_rest(rig)
+
+
+def test_mqtt_3_1_is_served_too() -> None:
+    rig = Rig()
+    client = rig.open()
+    client.send(wire.connect("a", level=3))
+    assert client.take() == wire.connack()
+    assert rig.last_fact("client.connected").detail.startswith("MQTT 3.1, ")
+
+
+@pytest.mark.statement("v3 MQTT-3.1.3-6")
+def test_an_empty_identifier_is_replaced_by_one_that_nobody_can_guess() -> None:
+    asked: list[int] = []
+
+    def entropy(count: int) -> bytes:
+        asked.append(count)
+        return bytes([len(asked)]) * count
+
+    rig = Rig(entropy=entropy)
+    for _ in range(2):
+        rig.open().send(wire.connect(""))
+    assert asked == [16, 16]
+    ids = [fact.client_id for fact in rig.facts_named("client.connected")]
+    assert ids == ["auto-" + "01" * 16, "auto-" + "02" * 16]
+
+
+REFUSED = [
+    ({"allow_empty_client_id": False}, wire.connect(""), 2, "no client identifier"),
+    ({"max_client_id_bytes": 23}, wire.connect("x" * 24), 2, "longer than 23 bytes"),
+    ({"max_client_id_bytes": 23}, wire.connect("ü" * 12), 2, "longer than 23 bytes"),
+    ({}, wire.connect("c", level=5), 1, "protocol level 5"),
+    ({}, wire.connect("", clean=False), 2, "identifier is empty"),
+    ({}, wire.connect("c", will=("$SYS/x", b"", 0, False)), 5, "read-only"),
+    ({}, wire.connect("c", will=("$SYS", b"", 0, False)), 5, "read-only"),
+]
+
+
+@pytest.mark.statement("v3 MQTT-3.2.2-4")
+@pytest.mark.statement("v3 MQTT-3.2.2-5")
+@pytest.mark.parametrize(("limits", "data", "code", "detail"), REFUSED)
+def test_a_refusal_is_the_last_packet(
+    limits: dict[str, bool], data: bytes, code: int, detail: str
+) -> None:
+    rig = Rig(settings=limits)
+    client = rig.open()
+    client.send(data + wire.publish("t", b"", 1, 1))
+    assert client.take() == wire.connack(code)
+    assert client.is_closed
+    assert detail in rig.last_fact("client.refused").detail
+    assert rig.broker.stats.connects_refused == 1
+    assert rig.broker.stats.publishes_received == 0
+    invariants.check_empty(rig)
+
+
+@pytest.mark.statement("v3 MQTT-3.1.0-1")
+@pytest.mark.parametrize(
+    "data", [wire.PINGREQ, wire.publish("t"), b"GET / HTTP/1.1\r\n\r\n", b"\0"]
+)
+def test_who_begins_with_something_else_is_not_answered(data: bytes) -> None:
+    rig = Rig()
+    client = rig.open()
+    client.send(data)
+    assert client.take() == b""
+    assert client.is_closed
+    fact = rig.last_fact("client.refused")
+    assert (fact.statement, fact.offset) == ("MQTT-3.1.0-1", 0)
+    assert rig.broker.stats.protocol_violations == 1
+
+
+def test_tls_on_a_plain_port_is_refused_on_its_first_byte() -> None:
+    rig = Rig()
+    client = rig.open()
+    client.send(b"\x16")
+    assert client.is_closed
+    fact = rig.last_fact("client.refused")
+    assert (fact.statement, fact.offset) == ("MQTT-2.2.2-2", 0)
+
+
+def test_connect_in_pieces_is_connect() -> None:
+    rig = Rig()
+    client = rig.open()
+    for byte in wire.connect("a"):
+        assert client.take() == b""
+        client.send(bytes([byte]))
+    assert client.take() == wire.connack()
+
+
+@pytest.mark.statement("v3 MQTT-3.1.0-2")
+def test_a_second_connect_ends_the_connection() -> None:
+    rig = Rig()
+    client = rig.connect("a")
+    client.send(wire.connect("a"))
+    assert client.is_closed
+    fact = rig.last_fact("client.disconnected")
+    assert fact.statement == "MQTT-3.1.0-2"
+    assert fact.offset == len(wire.connect("a"))
+
+
+# Limits
+
+
+def test_one_connection_too_many_is_refused_politely() -> None:
+    rig = Rig(max_connections=2)
+    first = rig.connect("a")
+    rig.connect("b")
+    third = rig.open()
+    third.send(wire.connect("c"))
+    assert third.take() == wire.connack(3)
+    assert third.is_closed
+    first.send(wire.DISCONNECT)
+    assert rig.connect("c").channel.is_open
+
+
+def test_half_connected_connections_have_a_limit_of_their_own() -> None:
+    rig = Rig(max_half_connected=2)
+    rig.connect("a")
+    silent = [rig.open(), rig.open()]
+    third = rig.open()
+    assert third.is_closed
+    fact = rig.last_fact("client.refused")
+    assert fact.cause == "too many connections without CONNECT"
+    silent[0].send(wire.connect("b"))
+    assert not rig.open().is_closed
+    invariants.check_at_rest(rig)
+
+
+def test_sessions_have_a_limit_and_those_that_end_with_their_connection_do_not() -> None:
+    rig = Rig(max_sessions=2)
+    rig.persistent("a").cut()
+    rig.persistent("b")
+    refused = rig.open()
+    refused.send(wire.connect("c", clean=False))
+    assert refused.take() == wire.connack(3)
+    rig.connect("a", clean=False, present=True)
+    rig.connect("c")
+
+
+def test_a_connect_that_does_not_come() -> None:
+    rig = Rig(connect_timeout_secs=10)
+    client = rig.open()
+    client.send(wire.connect("a")[:5])
+    rig.advance(9.9)
+    assert not client.is_closed
+    rig.advance(0.2)
+    assert client.is_closed
+    assert rig.last_fact("client.silent").cause == "no CONNECT in time"
+    invariants.check_empty(rig)
+
+
+def test_who_leaves_without_a_word_is_told_quietly() -> None:
+    rig = Rig()
+    rig.open().cut()
+    rig.open().reset()
+    causes = [fact.cause for fact in rig.facts_named("client.silent")]
+    assert causes == ["connection closed by the client", "connection lost"]
+    assert rig.broker.stats.connects_refused == 0
+
+
+# Authentication
+
+
+def test_a_password_is_checked_and_never_shown() -> None:
+    rig = Rig(policy=StaticUsers({"u": b"very secret"}))
+    right = rig.connect("a", username="u", password=b"very secret")
+    wrong = rig.open()
+    wrong.send(wire.connect("b", username="u", password=b"not so secret"))
+    assert wrong.take() == wire.connack(4)
+    anonymous = rig.open()
+    anonymous.send(wire.connect("c"))
+    assert anonymous.take() == wire.connack(5)
+    right.send(wire.DISCONNECT)
+    shown = repr(rig.facts) + repr(right.channel) + repr(rig.requests)
+    assert "secret" not in shown
+
+
+def test_a_decision_from_outside_is_waited_for_by_one_client_only() -> None:
+    authenticator = HoldingAuthenticator(refused=["b"])
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    first, second, third = rig.open("1"), rig.open("2"), rig.open("3")
+    first.send(wire.connect("a", username="u", password=b"secret"))
+    second.send(wire.connect("b"))
+    third.send(wire.connect("c"))
+    assert "secret" not in repr(rig.requests)
+    authenticator.answer(2)
+    rig.pump()
+    assert third.take() == wire.connack()
+    assert first.take() == second.take() == b""
+    authenticator.release()
+    rig.pump()
+    assert first.take() == wire.connack()
+    assert second.take() == wire.connack(5)
+
+
+@pytest.mark.parametrize(
+    ("decision", "code"),
+    [
+        (Decision(SERVER_BUSY), 3),
+        (Decision(0x86), 4),
+        (Decision(0x85), 2),
+        (Decision(0x80), 5),  # no code of 3.1.1 says that
+        (DENIED, 5),
+    ],
+)
+def test_a_refusal_has_a_code_of_its_version(decision: Decision, code: int) -> None:
+    policy = TablePolicy()
+    policy.connects["a"] = decision
+    rig = Rig(policy=policy)
+    client = rig.open()
+    client.send(wire.connect("a"))
+    assert client.take() == wire.connack(code)
+
+
+def test_a_decision_that_does_not_come() -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=Asking(), authenticator=authenticator, request_timeout_secs=30)
+    client = rig.open()
+    client.send(wire.connect("a") + wire.PINGREQ)
+    assert not client.channel.wants_read
+    rig.advance(29)
+    assert not client.is_closed
+    rig.advance(2)
+    assert client.is_closed
+    assert client.take() == b""
+    assert rig.last_fact("client.refused").cause == "a decision did not come in time"
+    authenticator.release()
+    rig.pump()
+    assert client.take() == b""
+    invariants.check_empty(rig)
+
+
+def test_a_decision_for_a_client_that_has_gone() -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    client = rig.open()
+    client.send(wire.connect("a", clean=False))
+    client.cut()
+    token = authenticator.held[0].token
+    authenticator.release()
+    rig.pump()
+    rig.broker.auth_decided(token, ACCEPTED, rig.now)
+    rig.broker.auth_decided(999, ACCEPTED, rig.now)
+    rig.pump()
+    assert rig.broker.session_count == 0
+    invariants.check_empty(rig)
+
+
+def test_what_follows_connect_is_read_when_connack_has_left() -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    client = rig.open()
+    client.send(wire.connect("a") + wire.PINGREQ + wire.publish("t", b"", 1, 1))
+    client.send(wire.PINGREQ)
+    assert not client.channel.wants_read
+    authenticator.release()
+    rig.pump()
+    authenticator.release()
+    rig.settle()
+    assert client.take() == wire.connack() + wire.PINGRESP + wire.puback(1) + wire.PINGRESP
+    assert client.channel.wants_read
+
+
+# Wills
+
+
+def test_a_wills_topic_is_authorized() -> None:
+    rig = Rig(policy=TablePolicy({"denied": DENY}))
+    client = rig.open()
+    client.send(wire.connect("a", will=("denied", b"", 0, False)))
+    assert client.take() == wire.connack(5)
+    rig.connect("a", will=("allowed", b"", 0, False))
+
+
+def test_a_wills_topic_is_authorized_outside() -> None:
+    authenticator = HoldingAuthenticator(denied=["denied"])
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    first, second = rig.open("1"), rig.open("2")
+    first.send(wire.connect("a", will=("denied", b"", 0, False)))
+    second.send(wire.connect("b", will=("allowed", b"", 0, False)))
+    rig.settle()
+    assert first.take() == wire.connack(5)
+    assert second.take() == wire.connack()
+    second.cut()
+    assert rig.broker.stats.wills_published == 1
+
+
+# The store
+
+
+def test_connack_rests_on_the_claim_and_on_what_is_stored() -> None:
+    rig = Rig()
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    client = rig.open()
+    client.send(wire.connect("a", clean=False, will=("w", b"", 0, False)))
+    assert [type(request) for request, _ in engine.held] == [ClaimSession]
+    engine.release()
+    rig.pump()
+    ((write, _),) = engine.held
+    assert isinstance(write, Write)
+    assert [type(each) for each in write.operations] == [SaveSession, SaveWill]
+    assert client.take() == b""
+    engine.release()
+    rig.pump()
+    assert client.take() == wire.connack()
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_store_that_refuses_is_answered_with_server_unavailable(at: int) -> None:
+    rig = Rig()
+    rig.engine = RefusingEngine(rig.engine, at)
+    client = rig.open()
+    client.send(wire.connect("a", clean=False))
+    assert client.take() == wire.connack(3)
+    assert client.is_closed
+    assert rig.last_fact("store.failed").detail == "refused by test"
+    assert rig.broker.stats.store_failures == 1
+    invariants.check_empty(rig)
+    rig.persistent("a")
+
+
+def test_a_store_that_refuses_one_who_has_gone() -> None:
+    rig = Rig()
+    refusing = RefusingEngine(rig.engine, writes(SaveSession))
+    engine = HoldingEngine(refusing)
+    rig.engine = engine
+    client = rig.open()
+    client.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    client.cut()
+    rig.settle()
+    assert refusing.refused
+    invariants.check_empty(rig)
+
+
+def test_a_client_that_goes_before_its_connack_leaves_nothing() -> None:
+    for steps in range(3):
+        rig = Rig()
+        engine = HoldingEngine(rig.engine)
+        rig.engine = engine
+        client = rig.open()
+        client.send(wire.connect("a", clean=False, will=("w", b"", 0, False)))
+        for _ in range(steps):
+            engine.release()
+            rig.pump()
+        if steps == 2:
+            assert client.take() == wire.connack()
+            client.send(wire.DISCONNECT)
+            rig.settle()
+            assert rig.broker.session_count == 1
+            continue
+        client.cut()
+        rig.settle()
+        invariants.check_empty(rig)
+        assert rig.broker.stats.wills_published == 0
+        again = rig.open()
+        again.send(wire.connect("a", clean=False))
+        rig.settle()
+        assert again.take() == wire.connack(present=False)
+
+
+@pytest.mark.parametrize("released", [0, 1])
+def test_of_two_claims_the_newer_wins(released: int) -> None:
+    rig = Rig()
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    older = rig.open("older")
+    older.send(wire.connect("a", clean=False, will=("w", b"1", 0, False)))
+    for _ in range(released):
+        engine.release()
+        rig.pump()
+    newer = rig.open("newer")
+    newer.send(wire.connect("a", clean=False, will=("w", b"2", 0, False)))
+    assert older.is_closed
+    while engine.release_last():
+        rig.pump()
+    rig.settle()
+    assert older.take() == b""
+    assert newer.take() == wire.connack(present=False)
+    assert rig.broker.stats.wills_published == 0
+    newer.cut()
+    rig.settle()
+    assert rig.broker.stats.wills_published == 1
