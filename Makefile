@@ -48,9 +48,7 @@ run: $(RUN_READY)
 
 .PHONY: fuzz
 fuzz: $(TEST_READY)
-	@# The tree comes last on the path, so that the installed core is the one under test.
-	$(VENV) -P -c 'import runpy, sys; sys.path.append("."); runpy.run_module("tests.fuzz", alter_sys=True)' \
-		--seconds $(FUZZ_SECONDS) $(ARGS)
+	$(VENV) -P tests/fuzz.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
 # ---- proof ----
 
