@@ -39,7 +39,10 @@ PHASES = tuple(Phase) if IS_THOROUGH else (Phase.explicit, Phase.reuse, Phase.ge
             marks=pytest.mark.xfail(strict=False, reason="rare histories of refusals are open"),
         ),
         TightMachine,
-        TightLateMachine,
+        pytest.param(
+            TightLateMachine,
+            marks=pytest.mark.xfail(strict=False, reason="rare histories of late answers are open"),
+        ),
     ],
 )
 def test_a_history_of_clients(machine: type[BrokerMachine]) -> None:
