@@ -235,8 +235,11 @@ class Connecting:
             self.committed(attempt)
 
     def _forget_unborn(self, key: int) -> None:
-        self._sessions.unborn.discard(key)
-        self._ws.record(EndSession(key))
+        """End a stored session, unless another attempt has brought it to life meanwhile."""
+        unborn = self._sessions.unborn
+        if key in unborn:
+            unborn.remove(key)
+            self._ws.record(EndSession(key))
 
     def committed(self, attempt: Attempt) -> None:
         """All is stored: take over, answer, and bring the session to life."""

@@ -430,3 +430,31 @@ def test_of_two_claims_the_newer_wins(released: int) -> None:
     newer.cut()
     rig.settle()
     assert rig.broker.stats.wills_published == 1
+
+
+def test_a_late_answer_for_one_who_has_gone_does_not_end_what_a_newer_has_adopted() -> None:
+    rig = Rig()
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    older = rig.open("older")
+    older.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    ((first, stored),) = engine.held
+    engine.held.clear()
+    older.cut()
+    newer = rig.open("newer")
+    newer.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert newer.take() == wire.connack()
+    engine.held.append((first, stored))
+    rig.settle()
+    newer.send(wire.subscribe(1, ("t", 1)), wire.DISCONNECT)
+    rig.settle()
+    publisher = rig.open("b")
+    publisher.send(wire.connect("b"), wire.publish("t", b"x", 1, 1))
+    rig.settle()
+    again = rig.open("a")
+    again.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert again.take() == wire.connack(present=True) + wire.publish("t", b"x", 1, 1)
