@@ -206,7 +206,7 @@ class Connecting:
             known = None  # an earlier clean CONNECT of the client has ended it
         attempt.record = record
         stored_key = unborn
-        if known is not None:
+        if known is not None and known.key:
             stored_key = known.key
         elif record is not None:
             stored_key = record.session

@@ -458,3 +458,33 @@ def test_a_late_answer_for_one_who_has_gone_does_not_end_what_a_newer_has_adopte
     again.send(wire.connect("a", clean=False))
     rig.settle()
     assert again.take() == wire.connack(present=True) + wire.publish("t", b"x", 1, 1)
+
+
+def test_a_clean_connect_ends_what_is_stored_for_one_that_comes_to_nothing() -> None:
+    rig = Rig()
+    first = rig.open("first")
+    first.send(wire.connect("a"))
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    second = rig.open("second")
+    second.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    third = rig.open("third")
+    third.send(wire.connect("a"))
+    assert second.is_closed
+    rig.settle()
+    assert third.take() == wire.connack()
+    third.send(wire.DISCONNECT)
+    rig.settle()
+    invariants.check_empty(rig)
+    fourth = rig.open("fourth")
+    fourth.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    assert SaveSession in [
+        type(each)
+        for request, _ in engine.held
+        if isinstance(request, Write)
+        for each in request.operations
+    ]
