@@ -59,8 +59,8 @@ class Attempt:
         "is_over",
         "record",
         "new_key",
-        "has_adopted",
         "ended_key",
+        "lost_key",
         "has_will",
     )
 
@@ -71,9 +71,9 @@ class Attempt:
         self.is_unrestricted = False
         self.is_over = False  # its channel has ended, or a newer attempt has won
         self.record: SessionRecord | None = None
-        self.new_key = 0  # of a session that this attempt stores
-        self.has_adopted = False  # that was stored for an earlier attempt
+        self.new_key = 0  # of a session stored for this attempt, or for an earlier one
         self.ended_key = 0  # of a stored session that this attempt ends
+        self.lost_key = 0  # of a session that the store does not have any more
         self.has_will = False
 
 
@@ -188,41 +188,36 @@ class Connecting:
         ws.submit(ClaimSession(request_id, client_id), PendingClaim(self, attempt))
 
     def claimed(self, attempt: Attempt, record: SessionRecord | None) -> None:
-        """Store what the CONNECT asks for; its CONNACK rests on that."""
+        """Store what the CONNECT asks for; its CONNACK rests on that.
+
+        What the store has counts: a session that is here still, but not there any more, has been
+        ended by an earlier clean CONNECT of the client whose answer is on its way.
+        """
         ws = self._ws
         sessions = self._sessions
         client_id = attempt.client_id
-        unborn = 0  # stored for an earlier attempt that has come to nothing
-        if record is not None and record.session in sessions.unborn:
-            unborn = record.session
-            record = None
         if attempt.is_over:
-            if unborn and client_id not in sessions.claims:
-                self._forget_unborn(unborn)
+            self._forget_unborn(client_id)
             return
         connect = attempt.connect
+        stored_key = 0 if record is None else record.session
+        is_unborn = stored_key != 0 and sessions.unborn.get(client_id) == stored_key
         known = sessions.get(client_id)
-        if known is not None and known.key in sessions.dying and not connect.clean_start:
-            known = None  # an earlier clean CONNECT of the client has ended it
-        attempt.record = record
-        stored_key = unborn
-        if known is not None and known.key:
-            stored_key = known.key
-        elif record is not None:
-            stored_key = record.session
+        if known is not None and known.key != stored_key:
+            attempt.lost_key = known.key
+        if not is_unborn:
+            attempt.record = record
+            sessions.unborn.pop(client_id, None)  # never stored, or ended since
         operations: list[Operation] = []
         if connect.clean_start:
             if stored_key:  # [v3 MQTT-3.1.2-6]
                 attempt.ended_key = stored_key
-                sessions.unborn.discard(stored_key)
-                sessions.dying.add(stored_key)
                 operations.append(EndSession(stored_key))
-        elif unborn:
-            attempt.new_key = unborn
-            attempt.has_adopted = True
+        elif is_unborn:
+            attempt.new_key = stored_key
         elif not stored_key:
             attempt.new_key = ws.next_number()
-            sessions.unborn.add(attempt.new_key)
+            sessions.unborn[client_id] = attempt.new_key
             operations.append(SaveSession(attempt.new_key, client_id))
         older = None if known is None else known.channel
         attempt.has_will = connect.will is not None
@@ -234,36 +229,35 @@ class Connecting:
         else:
             self.committed(attempt)
 
-    def _forget_unborn(self, key: int) -> None:
-        """End a stored session, unless another attempt has brought it to life meanwhile."""
-        unborn = self._sessions.unborn
-        if key in unborn:
-            unborn.remove(key)
+    def _forget_unborn(self, client_id: str) -> None:
+        """End what is stored for attempts that have all come to nothing."""
+        sessions = self._sessions
+        if client_id in sessions.claims:
+            return  # the newest deals with what it finds in the store
+        key = sessions.unborn.pop(client_id, 0)
+        if key:
             self._ws.record(EndSession(key))
 
     def committed(self, attempt: Attempt) -> None:
         """All is stored: take over, answer, and bring the session to life."""
-        self._sessions.dying.discard(attempt.ended_key)
+        sessions = self._sessions
+        if attempt.ended_key and sessions.unborn.get(attempt.client_id) == attempt.ended_key:
+            del sessions.unborn[attempt.client_id]
         if attempt.is_over:
             self._undo(attempt)
             return
         ws = self._ws
         channel = attempt.channel
-        known = self._sessions.get(attempt.client_id)
+        known = sessions.get(attempt.client_id)
         if known is not None and known.channel is not None:
             # The older connection ends, with its will, before the newer is answered.
             ws.stats.takeovers += 1
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
-            known = self._sessions.get(attempt.client_id)
-        if known is not None and known.key in self._sessions.dying:
-            self._sessions.end(known)
-            ws.record(EndSession(known.key))
+            known = sessions.get(attempt.client_id)
+        if known is not None and known.key and known.key == attempt.lost_key:
+            sessions.end(known)
             known = None
-        is_stored = known is not None or attempt.record is not None or attempt.new_key != 0
-        if not attempt.connect.clean_start and not is_stored:
-            self.claimed(attempt, None)  # the session that was there has ended meanwhile
-            return
-        self._sessions.forget_claim(attempt)
+        sessions.forget_claim(attempt)
         session, is_present = self._session_for(attempt, known)
         session.is_unrestricted = attempt.is_unrestricted
         session.username = None  # kept only where rules will ask for it
@@ -272,7 +266,7 @@ class Connecting:
         channel.attempt = None
         channel.will = attempt.connect.will
         self._answer(channel, ConnAck(is_present, SUCCESS))  # [v3 MQTT-3.2.0-1]
-        self._sessions.attach(session, channel)
+        sessions.attach(session, channel)
         self._endings.connected(channel)
         ws.stats.connects_accepted += 1
         ws.tell("client.connected", channel, detail=_describe(attempt, is_present))
@@ -292,7 +286,7 @@ class Connecting:
             return known, True  # [v3 MQTT-3.2.2-2]
         if attempt.record is not None:
             return sessions.restore(attempt.record), True
-        sessions.unborn.discard(attempt.new_key)
+        sessions.unborn.pop(attempt.client_id, None)
         return sessions.make(attempt.client_id, attempt.new_key), False  # [v3 MQTT-3.2.2-3]
 
     def _undo(self, attempt: Attempt) -> None:
@@ -309,9 +303,8 @@ class Connecting:
                 self._endings.end(known.channel, TAKEN_OVER)
             sessions.end(known)
             known = None
+        self._forget_unborn(attempt.client_id)
         newest = sessions.claims.get(attempt.client_id)
-        if attempt.new_key and newest is None:
-            self._forget_unborn(attempt.new_key)
         if attempt.has_will and (newest is None or not newest.has_will):
             older = None if known is None else known.channel
             ws.record(SaveWill(attempt.client_id, None if older is None else older.will))
@@ -319,11 +312,6 @@ class Connecting:
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
         ws = self._ws
-        if attempt.has_adopted and not attempt.is_over:
-            self._forget_unborn(attempt.new_key)
-        elif not attempt.has_adopted:
-            self._sessions.unborn.discard(attempt.new_key)
-        self._sessions.dying.discard(attempt.ended_key)
         ws.stats.store_failures += 1
         ws.tell(
             "store.failed",
@@ -334,6 +322,7 @@ class Connecting:
         )
         if not attempt.is_over:
             self.refuse(attempt.channel, SERVER_UNAVAILABLE, "storage is not available")
+        self._forget_unborn(attempt.client_id)
 
     def refuse(self, channel: Channel, reason: int, detail: str) -> None:
         """Answer with a refusal and end the connection.  [v3 MQTT-3.2.2-5]"""

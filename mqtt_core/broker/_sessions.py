@@ -64,13 +64,12 @@ class Unsubscribing(Work):
 class Sessions:
     """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
 
-    __slots__ = ("by_client", "claims", "unborn", "dying", "_ws", "_delivery")
+    __slots__ = ("by_client", "claims", "unborn", "_ws", "_delivery")
 
     def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
-        self.dying: Final[set[int]] = set()  # keys whose end is on its way to the store
-        self.unborn: Final[set[int]] = set()  # keys stored for attempts without CONNACK yet
+        self.unborn: Final[dict[str, int]] = {}  # keys stored for attempts without CONNACK yet
         self._ws: Final = workspace
         self._delivery: Final = delivery
 

@@ -11,6 +11,8 @@ from mqtt_core.broker import (
     SERVER_BUSY,
     ClaimSession,
     Decision,
+    EndSession,
+    Request,
     SaveSession,
     SaveWill,
     StaticUsers,
@@ -488,3 +490,78 @@ def test_a_clean_connect_ends_what_is_stored_for_one_that_comes_to_nothing() -> 
         if isinstance(request, Write)
         for each in request.operations
     ]
+
+
+def test_a_clean_connect_that_is_refused_brings_nothing_to_life() -> None:
+    rig = Rig()
+    memory = rig.engine
+    engine = HoldingEngine(RefusingEngine(memory, writes(EndSession)))
+    rig.engine = engine
+    first = rig.open("first")
+    first.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    second = rig.open("second")
+    second.send(wire.connect("a"))  # finds what is stored for the first, which goes
+    rig.settle()
+    assert second.take() == wire.connack(3)
+    invariants.check_empty(rig)
+    after_restart = Rig(engine=memory)
+    after_restart.persistent("a", present=False)
+
+
+def test_a_claim_that_is_refused_leaves_nothing_stored_for_an_earlier_one() -> None:
+    rig = Rig()
+    memory = rig.engine
+    engine = HoldingEngine(RefusingEngine(memory, 3))
+    rig.engine = engine
+    first = rig.open("first")
+    first.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    second = rig.open("second")
+    second.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert second.take() == wire.connack(3)
+    invariants.check_empty(rig)
+    after_restart = Rig(engine=memory)
+    after_restart.persistent("a", present=False)
+
+
+def test_a_session_that_one_of_two_clean_connects_has_ended_does_not_go_on() -> None:
+    rig = Rig()
+    rig.persistent("a").cut()
+    ends: list[Request] = []
+
+    def refuses_the_first_end(_: int, request: Request) -> bool:
+        if writes(EndSession)(0, request):
+            ends.append(request)
+        return ends == [request]
+
+    engine = HoldingEngine(RefusingEngine(rig.engine, refuses_the_first_end))
+    rig.engine = engine
+    held = []
+    for _ in range(2):
+        clean = rig.open("a")
+        clean.send(wire.connect("a"))
+        engine.release()
+        rig.pump()
+        held += engine.held
+        engine.held.clear()
+        clean.cut()
+    assert [request for request, _ in held] == ends
+    engine.held.append(held[0])
+    rig.settle()
+    client = rig.open("a")
+    client.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert client.take() == wire.connack(present=False)
+    engine.held.append(held[1])
+    rig.settle()
+    assert not client.is_closed
+    client.cut()
+    rig.settle()
+    again = rig.open("a")
+    again.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert again.take() == wire.connack(present=True)
