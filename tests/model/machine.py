@@ -142,9 +142,6 @@ class BrokerMachine(RuleBasedStateMachine):
         will: Sent | None = None,
         behind: int = 0,
     ) -> None:
-        known = self.world.sessions.get(device.client_id)
-        if clean and known is not None:
-            known.is_doubtful = True
         old = device.client
         data = b""
         device.behind_connect = []
@@ -158,7 +155,10 @@ class BrokerMachine(RuleBasedStateMachine):
         device.connect(clean=clean, keep_alive_s=keep_alive_s, will=will, behind=data, pump=False)
         device.expected_acks.extend(expected)
         assert device.client is not None
-        self.opened[device.client.channel.key] = Opened(device, clean, will)
+        key = device.client.channel.key
+        self.opened[key] = Opened(device, clean, will)
+        if clean:
+            self.world.cleans[device.client_id] = key
         self.sync()
         if old is not None and not self.is_late and not self.asks_outside:
             is_over = old.channel.close != CLOSE_NO
@@ -323,7 +323,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.sync()
         for session in self.world.sessions.values():
             # A clean CONNECT that came to nothing may have ended it already, and nobody was told.
-            if not session.connection and not session.is_doubtful:
+            if not session.connection and not self.world.is_doubtful(session):
                 assert self.rig.now < session.detached_at + SESSION_TIMEOUT_S
 
     @precondition(lambda self: self.is_late or self.asks_outside)
@@ -455,6 +455,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.sync()
 
     def _check_store_has_nothing_left(self) -> None:
+        sessions = self.rig.broker._sessions.by_client.values()
+        assert set(self.memory._sessions) == {each.key for each in sessions if each.key}
         for stored in self.memory._sessions.values():
             assert not stored.sent, f"{stored.client_id} has messages in flight in the store only"
             assert stored.waiting[stored.first :] == [], f"{stored.client_id} has a queue there"
