@@ -42,6 +42,8 @@ class Opened:
     """A connection that a device has opened."""
 
     device: Device
+    connection: int
+    """Which of the device's it is."""
     clean: bool
     will: Sent | None
 
@@ -144,19 +146,18 @@ class BrokerMachine(RuleBasedStateMachine):
     ) -> None:
         old = device.client
         data = b""
-        device.behind_connect = []
+        device.connection += 1
         if clean or not device.outgoing:
             device.expected_acks.clear()
             device.repeats.clear()  # the older connection says nothing more
             for _ in range(behind):
                 data += self._publish(device, "t", 1, False, 0)
-                device.behind_connect.append(self.world.messages[-1])
         expected = list(device.expected_acks) if data else []
         device.connect(clean=clean, keep_alive_s=keep_alive_s, will=will, behind=data, pump=False)
         device.expected_acks.extend(expected)
         assert device.client is not None
         key = device.client.channel.key
-        self.opened[key] = Opened(device, clean, will)
+        self.opened[key] = Opened(device, device.connection, clean, will)
         if clean:
             self.world.cleans[device.client_id] = key
         self.sync()
@@ -384,6 +385,8 @@ class BrokerMachine(RuleBasedStateMachine):
         session, is_present = self.world.connected(
             device.client_id, fact.channel, opened.clean, ", resumed" in fact.detail
         )
+        if not is_present:
+            device.begin_session(opened.connection)
         if device.client is not None and device.client.channel.key == fact.channel:
             device.session = session
             device.expects_present = is_present
