@@ -45,6 +45,7 @@ class Device:
         self.acks_at_once = True
         self.acks: deque[tuple[bytes, int]] = deque()  # to be sent, and which identifiers it frees
         self.repeats: deque[int] = deque()  # identifiers of what is still to be repeated
+        self.may_repeat = True
         # Our side of the session
         self.outgoing: dict[int, Outgoing] = {}
         self.held: set[int] = set()
@@ -196,7 +197,8 @@ class Device:
         if self.acks_at_once and self.acks and self.is_connected:
             self.ack(len(self.acks), pump=False)
             is_busy = True
-        if self.repeats and self.is_connected and not self.expected_acks:
+        may_repeat = self.may_repeat and not self.expected_acks
+        if self.repeats and may_repeat and self.is_connected:
             self._repeat(self.repeats.popleft())  # one at a time, to get through a small window
             is_busy = True
         return is_busy

@@ -423,22 +423,35 @@ class BrokerMachine(RuleBasedStateMachine):
             device.acks_at_once = True
         for _ in range(300):
             self.rest()
-            is_done = True
-            for device in self.devices:
-                client = device.client
-                if client is not None and client.room_bytes is not None:
-                    is_done = False
-                    client.unblock(None)
-                session = self.world.sessions.get(device.client_id)
-                if client is None and session is not None and session.is_persistent:
-                    is_done = False
-                    self._open(device, clean=False)
-            if is_done:
+            if self._let_all_be_there():
                 break
         else:
             raise AssertionError("clients are closed again and again")
         for device in self.devices:
             assert not device.outgoing or not device.is_connected, "messages without answer"
+
+    def _let_all_be_there(self) -> bool:
+        """Open what is closed, and unblock what is blocked; True when nothing was.
+
+        Nobody repeats anything before all are there: what cannot be queued for one who is away
+        ends the connection of its sender, and two of them would end each other's for ever.
+        """
+        is_done = True
+        for device in self.devices:
+            device.may_repeat = False
+        for device in self.devices:
+            client = device.client
+            if client is not None and client.room_bytes is not None:
+                is_done = False
+                client.unblock(None)
+            session = self.world.sessions.get(device.client_id)
+            if client is None and session is not None and session.is_persistent:
+                is_done = False
+                self._open(device, clean=False)
+        self.rest()
+        for device in self.devices:
+            device.may_repeat = True
+        return is_done
 
     def _check_retained(self) -> None:
         """What is retained is what the world says, by a client that asks for all of it."""
