@@ -61,7 +61,7 @@ class Attempt:
         "new_key",
         "ended_key",
         "lost_key",
-        "has_will",
+        "saves_will",
     )
 
     def __init__(self, channel: Channel, connect: Connect, client_id: str) -> None:
@@ -74,7 +74,7 @@ class Attempt:
         self.new_key = 0  # of a session stored for this attempt, or for an earlier one
         self.ended_key = 0  # of a stored session that this attempt ends
         self.lost_key = 0  # of a session that the store does not have any more
-        self.has_will = False
+        self.saves_will = False  # what it has stored says which will the client has
 
 
 @final
@@ -220,9 +220,9 @@ class Connecting:
             sessions.unborn[client_id] = attempt.new_key
             operations.append(SaveSession(attempt.new_key, client_id))
         older = None if known is None else known.channel
-        attempt.has_will = connect.will is not None
-        if attempt.has_will or (older is not None and older.will is not None):
+        if connect.will is not None or (older is not None and older.will is not None):
             # [v3 MQTT-3.1.2-8]
+            attempt.saves_will = True
             operations.append(SaveWill(client_id, connect.will))
         if operations:
             ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
@@ -294,7 +294,6 @@ class Connecting:
 
         What a newer attempt of the client finds in the store, it deals with itself.
         """
-        ws = self._ws
         sessions = self._sessions
         known = sessions.get(attempt.client_id)
         if attempt.ended_key and known is not None and known.key == attempt.ended_key:
@@ -302,12 +301,18 @@ class Connecting:
             if known.channel is not None:
                 self._endings.end(known.channel, TAKEN_OVER)
             sessions.end(known)
-            known = None
         self._forget_unborn(attempt.client_id)
-        newest = sessions.claims.get(attempt.client_id)
-        if attempt.has_will and (newest is None or not newest.has_will):
+        self._restore_will(attempt)
+
+    def _restore_will(self, attempt: Attempt) -> None:
+        """The stored will is again that of who is connected, if a newer attempt has not stored
+        its own."""
+        sessions = self._sessions
+        client_id = attempt.client_id
+        if attempt.saves_will and not sessions.is_will_replaced(client_id):
+            known = sessions.get(client_id)
             older = None if known is None else known.channel
-            ws.record(SaveWill(attempt.client_id, None if older is None else older.will))
+            self._ws.record(SaveWill(client_id, None if older is None else older.will))
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
@@ -323,6 +328,7 @@ class Connecting:
         if not attempt.is_over:
             self.refuse(attempt.channel, SERVER_UNAVAILABLE, "storage is not available")
         self._forget_unborn(attempt.client_id)
+        self._restore_will(attempt)
 
     def refuse(self, channel: Channel, reason: int, detail: str) -> None:
         """Answer with a refusal and end the connection.  [v3 MQTT-3.2.2-5]"""

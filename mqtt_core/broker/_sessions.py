@@ -78,6 +78,11 @@ class Sessions:
         if self.claims.get(attempt.client_id) is attempt:
             del self.claims[attempt.client_id]
 
+    def is_will_replaced(self, client_id: str) -> bool:
+        """Whether a CONNECT that is on its way to its CONNACK has stored which will there is."""
+        newest = self.claims.get(client_id)
+        return newest is not None and newest.saves_will
+
     def get(self, client_id: str) -> Session | None:
         """The session of a client."""
         return self.by_client.get(client_id)

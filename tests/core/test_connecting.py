@@ -12,6 +12,7 @@ from mqtt_core.broker import (
     ClaimSession,
     Decision,
     EndSession,
+    MemoryEngine,
     Request,
     SaveSession,
     SaveWill,
@@ -565,3 +566,74 @@ def test_a_session_that_one_of_two_clean_connects_has_ended_does_not_go_on() -> 
     again.send(wire.connect("a", clean=False))
     rig.settle()
     assert again.take() == wire.connack(present=True)
+
+
+# Stored wills
+
+
+def test_of_two_attempts_at_a_takeover_the_newer_decides_on_the_stored_will() -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    engine = HoldingEngine(memory)
+    rig.engine = engine
+    rig.open("first").send(wire.connect("a", will=("w", b"1", 0, False)))
+    rig.settle()
+    second = rig.open("second")
+    second.send(wire.connect("a", will=("w", b"2", 0, False)))
+    engine.release()
+    rig.pump()
+    third = rig.open("third")
+    third.send(wire.connect("a"))
+    engine.release(kind=ClaimSession)
+    rig.pump()
+    rig.settle()
+    assert third.take() == wire.connack()
+    assert memory._wills == {}
+
+
+def test_the_will_of_one_who_comes_survives_the_end_of_one_who_goes() -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    engine = HoldingEngine(memory)
+    rig.engine = engine
+    older = rig.open("older")
+    older.send(wire.connect("a", will=("w", b"1", 0, False)))
+    rig.settle()
+    newer = rig.open("newer")
+    newer.send(wire.connect("a", will=("w", b"2", 0, False)))
+    engine.release()
+    rig.pump()
+    older.cut()
+    rig.settle()
+    assert newer.take() == wire.connack()
+    assert memory._wills["a"].payload == b"2"
+    newer.send(wire.DISCONNECT)
+    assert memory._wills == {}
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_will_is_not_stored_for_two_attempts_that_come_to_nothing(is_there: bool) -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    stored: list[Request] = []
+
+    def refuses_the_last(_: int, request: Request) -> bool:
+        if writes(SaveWill)(0, request):
+            stored.append(request)
+        return len(stored) == 2 + is_there
+
+    engine = HoldingEngine(RefusingEngine(memory, refuses_the_last))
+    rig.engine = engine
+    if is_there:
+        rig.open("first").send(wire.connect("a", will=("w", b"1", 0, False)))
+        rig.settle()
+    for payload in (b"2", b"3"):
+        rig.open("a").send(wire.connect("a", will=("w", payload, 0, False)))
+        engine.release(kind=ClaimSession)
+        rig.pump()
+    rig.settle()
+    assert len(stored) == 2 + is_there
+    assert rig.broker.stats.connects_accepted == is_there
+    assert {key: will.payload for key, will in memory._wills.items()} == (
+        {"a": b"1"} if is_there else {}
+    )

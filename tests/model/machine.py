@@ -403,6 +403,20 @@ class BrokerMachine(RuleBasedStateMachine):
     def structures_are_right(self) -> None:
         if hasattr(self, "rig"):
             invariants.check(self.rig)
+            self._check_store()
+
+    def _check_store(self) -> None:
+        """The store has the sessions and wills that there are, once all is answered."""
+        ws = self.rig.broker._ws
+        if ws.pending or ws.requests:
+            return
+        sessions = self.rig.broker._sessions.by_client
+        assert set(self.memory._sessions) == {each.key for each in sessions.values() if each.key}
+        wills = {}
+        for client_id, session in sessions.items():
+            if session.channel is not None and session.channel.will is not None:
+                wills[client_id] = session.channel.will
+        assert self.memory._wills == wills
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
@@ -471,8 +485,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.sync()
 
     def _check_store_has_nothing_left(self) -> None:
-        sessions = self.rig.broker._sessions.by_client.values()
-        assert set(self.memory._sessions) == {each.key for each in sessions if each.key}
+        self._check_store()
         for stored in self.memory._sessions.values():
             assert not stored.sent, f"{stored.client_id} has messages in flight in the store only"
             assert stored.waiting[stored.first :] == [], f"{stored.client_id} has a queue there"
