@@ -3,7 +3,7 @@
 An attempt goes through its steps one by one; each may have to wait for an answer from outside.
 Until CONNACK has left, nothing of it is visible to others, and an attempt whose channel ends
 before leaves no trace: no will, and no session that was not there. Of two attempts with the
-same client identifier the newer wins.
+same client identifier the newer wins, in whatever order the answers come.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Attempt:
         "channel",
         "connect",
         "client_id",
+        "number",
         "is_unrestricted",
         "is_over",
         "record",
@@ -64,10 +65,11 @@ class Attempt:
         "saves_will",
     )
 
-    def __init__(self, channel: Channel, connect: Connect, client_id: str) -> None:
+    def __init__(self, channel: Channel, connect: Connect, client_id: str, number: int) -> None:
         self.channel: Final = channel
         self.connect: Final = connect
         self.client_id: Final = client_id
+        self.number: Final = number  # greater than that of any CONNECT that came before
         self.is_unrestricted = False
         self.is_over = False  # its channel has ended, or a newer attempt has won
         self.record: SessionRecord | None = None
@@ -117,12 +119,11 @@ class Connecting:
                 f"client identifier is longer than {limits.max_client_id_bytes} bytes",
             )
             return
-        attempt = Attempt(channel, connect, client_id)
-        channel.attempt = attempt
+        token = ws.next_id()
+        channel.attempt = Attempt(channel, connect, client_id, token)
         if channel.is_over_limit:
             self.refuse(channel, SERVER_UNAVAILABLE, "max_connections is reached")
             return
-        token = ws.next_id()
         request = AuthRequest(
             token,
             client_id,
@@ -175,6 +176,9 @@ class Connecting:
                     self.refuse(channel, NOT_AUTHORIZED, "the will's topic is not allowed")
                     return
         channel.wait = WAIT_CONNACK
+        if self._sessions.newest_connect(client_id) > attempt.number:
+            self._endings.end(channel, TAKEN_OVER)  # while the decision was out
+            return
         if not self._sessions.has_room(client_id, not attempt.connect.clean_start):
             self.refuse(channel, SERVER_UNAVAILABLE, "max_sessions is reached")
             return
@@ -259,6 +263,7 @@ class Connecting:
             known = None
         sessions.forget_claim(attempt)
         session, is_present = self._session_for(attempt, known)
+        session.connect_number = attempt.number
         session.is_unrestricted = attempt.is_unrestricted
         session.username = None  # kept only where rules will ask for it
         if not attempt.is_unrestricted:

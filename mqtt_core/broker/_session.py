@@ -68,6 +68,7 @@ class Session:
         "key",
         "client_id",
         "username",
+        "connect_number",
         "channel",
         "is_ended",
         "is_unrestricted",
@@ -92,6 +93,7 @@ class Session:
         self.key: Final = key
         self.client_id: Final = client_id
         self.username: str | None = None
+        self.connect_number = 0  # of the CONNECT that was last answered; they count up
         self.channel: Channel | None = None
         self.is_ended = False
         self.is_unrestricted = False

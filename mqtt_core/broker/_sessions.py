@@ -78,6 +78,14 @@ class Sessions:
         if self.claims.get(attempt.client_id) is attempt:
             del self.claims[attempt.client_id]
 
+    def newest_connect(self, client_id: str) -> int:
+        """Number of the newest CONNECT of a client that has got as far as claiming its session,
+        or has it; 0 for none."""
+        newest = self.claims.get(client_id)
+        session = self.by_client.get(client_id)
+        claiming = 0 if newest is None else newest.number
+        return claiming if session is None else max(claiming, session.connect_number)
+
     def is_will_replaced(self, client_id: str) -> bool:
         """Whether a CONNECT that is on its way to its CONNACK has stored which will there is."""
         newest = self.claims.get(client_id)

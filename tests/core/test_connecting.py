@@ -243,6 +243,49 @@ def test_a_decision_from_outside_is_waited_for_by_one_client_only() -> None:
     assert second.take() == wire.connack(5)
 
 
+@pytest.mark.parametrize("order", [(1, 0), (0, 0)])
+def test_a_late_decision_about_an_older_connect_changes_nothing(order: tuple[int, int]) -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    older, newer = rig.open("older"), rig.open("newer")
+    older.send(wire.connect("a"))
+    newer.send(wire.connect("a", clean=False))
+    for at in order:
+        authenticator.answer(at)
+        rig.pump()
+    rig.settle()
+    assert older.is_closed
+    assert older.take() == b""
+    assert newer.take() == wire.connack()
+    assert not newer.is_closed
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+def test_a_late_decision_does_not_end_a_session_that_is_newer(has_left: bool) -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    older, newer = rig.open("older"), rig.open("newer")
+    older.send(wire.connect("a"))
+    newer.send(wire.connect("a", clean=False))
+    authenticator.answer(1)
+    rig.pump()
+    assert newer.take() == wire.connack()
+    if has_left:
+        newer.send(wire.DISCONNECT)
+    authenticator.answer()
+    rig.pump()
+    assert older.take() == b""
+    assert rig.last_fact("client.refused").cause == "taken over by a newer connection"
+    assert newer.is_closed is has_left
+    again = rig.open("a")
+    again.send(wire.connect("a", clean=False))
+    authenticator.answer()
+    rig.pump()
+    assert again.take() == wire.connack(present=True)
+
+
 @pytest.mark.parametrize(
     ("decision", "code"),
     [
