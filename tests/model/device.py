@@ -35,7 +35,7 @@ class Device:
         self.client_id = client_id
         self.client: Client | None = None
         self.connection = 0  # how many there have been
-        self.earlier: Client | None = None  # to be closed, if the newer one is refused
+        self.earlier: list[Client] = []  # to be closed, if the newest one is refused
         self.is_accepted = False
         self.has_left = False  # DISCONNECT has been sent
         self.is_clean = True
@@ -81,7 +81,8 @@ class Device:
         pump: bool = True,
     ) -> None:
         """Open a connection and send CONNECT, with bytes behind it that do not wait."""
-        self.earlier = self.client
+        if self.client is not None:
+            self.earlier.append(self.client)
         self.client = Client(self.rig, self.client_id)
         self.is_accepted = False
         self.has_left = False
@@ -188,9 +189,9 @@ class Device:
         for frame in frames:
             self._take(frame)
         if client.is_closed:
-            if self.earlier is not None and not self.is_accepted:
-                self.earlier.cut(pump=False)
-            self.earlier = None
+            for earlier in self.earlier:
+                earlier.cut(pump=False)
+            self.earlier.clear()
             self.client = None
             self.is_accepted = False
         is_busy = bool(frames)
