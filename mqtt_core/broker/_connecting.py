@@ -310,14 +310,12 @@ class Connecting:
         self._restore_will(attempt)
 
     def _restore_will(self, attempt: Attempt) -> None:
-        """The stored will is again that of who is connected, if a newer attempt has not stored
+        """The stored will is again that of who is connected, unless a newer attempt has stored
         its own."""
         sessions = self._sessions
         client_id = attempt.client_id
         if attempt.saves_will and not sessions.is_will_replaced(client_id):
-            known = sessions.get(client_id)
-            older = None if known is None else known.channel
-            self._ws.record(SaveWill(client_id, None if older is None else older.will))
+            self._ws.record(SaveWill(client_id, sessions.will_to_store(client_id)))
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""

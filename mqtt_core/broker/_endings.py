@@ -239,7 +239,9 @@ class Endings:
             return
         # A durable store publishes the wills of a shut down server later; at a takeover the
         # newer CONNECT has replaced the stored will already.
-        if cause != SHUT_DOWN and cause != TAKEN_OVER:
+        if cause == SHUT_DOWN:
+            self._sessions.kept_wills[session.client_id] = will
+        elif cause != TAKEN_OVER:
             if not self._sessions.is_will_replaced(session.client_id):
                 self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
         if not publishes_will(cause):

@@ -9,6 +9,7 @@ from mqtt_core._flow import (
     AWAITING_PUBCOMP,
     AWAITING_PUBREC,
 )
+from mqtt_core._packets import Will
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
@@ -64,12 +65,14 @@ class Unsubscribing(Work):
 class Sessions:
     """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
 
-    __slots__ = ("by_client", "claims", "unborn", "_ws", "_delivery")
+    __slots__ = ("by_client", "claims", "unborn", "kept_wills", "_ws", "_delivery")
 
     def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
         self.unborn: Final[dict[str, int]] = {}  # keys stored for attempts without CONNACK yet
+        # Of those that a shutdown has disconnected: they stay in the store.
+        self.kept_wills: Final[dict[str, Will]] = {}
         self._ws: Final = workspace
         self._delivery: Final = delivery
 
@@ -90,6 +93,13 @@ class Sessions:
         """Whether a CONNECT that is on its way to its CONNACK has stored which will there is."""
         newest = self.claims.get(client_id)
         return newest is not None and newest.saves_will
+
+    def will_to_store(self, client_id: str) -> Will | None:
+        """The will of the client as it is connected, or was when the server went down."""
+        session = self.by_client.get(client_id)
+        if session is None or session.channel is None:
+            return self.kept_wills.get(client_id)
+        return session.channel.will
 
     def get(self, client_id: str) -> Session | None:
         """The session of a client."""

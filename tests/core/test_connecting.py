@@ -8,6 +8,7 @@ from mqtt_core.broker import (
     ACCEPTED,
     DENIED,
     DENY,
+    IMMEDIATE,
     SERVER_BUSY,
     ClaimSession,
     Decision,
@@ -680,3 +681,23 @@ def test_a_will_is_not_stored_for_two_attempts_that_come_to_nothing(is_there: bo
     assert {key: will.payload for key, will in memory._wills.items()} == (
         {"a": b"1"} if is_there else {}
     )
+
+
+@pytest.mark.parametrize("is_newer_first", [False, True])
+def test_the_will_of_one_who_is_connected_at_the_shutdown_stays_stored(
+    is_newer_first: bool,
+) -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    engine = HoldingEngine(memory)
+    rig.engine = engine
+    clients = [rig.open("1"), rig.open("2")]
+    newer, older = clients if is_newer_first else reversed(clients)
+    older.send(wire.connect("a", will=("w", b"1", 0, False)))
+    rig.settle()
+    newer.send(wire.connect("a", will=("w", b"2", 0, False)))
+    engine.release()
+    rig.pump()
+    rig.broker.shut_down(IMMEDIATE, rig.now)
+    rig.settle()
+    assert memory._wills["a"].payload == b"1"
