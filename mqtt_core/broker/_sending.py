@@ -223,7 +223,8 @@ class Sending:
         self.write_flagged(channel, message, 2, packet_id, False, retain)
 
     def take_back(self, session: Session, gated: GatedSend) -> None:
-        """Forget a QoS 2 PUBLISH whose message was never acknowledged to its publisher."""
+        """Forget a QoS 2 PUBLISH whose message was never acknowledged to its publisher, and go
+        on with what comes behind it."""
         gate = session.gate
         if gate is not None and gated in gate:
             gate.remove(gated)
@@ -232,6 +233,9 @@ class Sending:
         flow = session.flow
         if flow is not None and flow.step(gated.packet_id) == STORING_PUBLISH:
             self.finish(session, flow, gated.packet_id)
+        self.open_gate(session)
+        if session.has_waiting and session.channel is not None:
+            self._ws.mark_dirty(session.channel)  # its window has a place
 
     def finish(self, session: Session, flow: Flow, packet_id: int) -> int:
         """End a delivery; returns its number in the store, 0 for none."""

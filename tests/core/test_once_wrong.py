@@ -405,3 +405,21 @@ def test_an_unborn_session_stays_unborn_when_a_later_write_fails() -> None:
     third.send(wire.connect("a", clean=False))
     rig.settle()
     assert third.take() == wire.connack(present=False)
+
+
+@pytest.mark.parametrize("window", [1, 10])
+def test_what_the_store_refuses_does_not_hold_up_what_comes_behind_it(window: int) -> None:
+    rig = Rig(max_inflight_messages=window)
+    receiver = rig.persistent("r")
+    receiver.subscribe(("t", 2))
+    first, second = rig.connect("1"), rig.connect("2")
+    engine = HoldingEngine(RefusingEngine(rig.engine, 1))
+    rig.engine = engine
+    first.send(wire.publish("t", b"refused", 2, 1))
+    second.send(wire.publish("t", b"taken", 2, 1))
+    engine.release_last()
+    rig.pump()
+    assert receiver.take() == b""
+    rig.settle()
+    assert first.is_closed
+    assert receiver.payloads() == [b"taken"]
