@@ -104,10 +104,13 @@ class Device:
         )
         self.client.send(packet + behind, pump=pump)
 
-    def publish_packet(self, message: Sent) -> bytes:
-        """The bytes of a new message, which is outgoing from now on."""
+    def repeat_all(self) -> None:
+        """Send what is still to be repeated: nothing new may come before it."""
         while self.repeats and self.is_connected:
             self._repeat(self.repeats.popleft())
+
+    def publish_packet(self, message: Sent) -> bytes:
+        """The bytes of a new message, which is outgoing from now on."""
         if not message.qos:
             return self._packet(message, 0)
         packet_id = self._fresh_id()

@@ -282,6 +282,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 self.world.retain_settled(message)
 
     def _publish(self, device: Device, topic: str, qos: int, retain: bool, size: int) -> bytes:
+        device.repeat_all()
         message = self.world.new_message(device.client_id, topic, qos, retain, size)
         self.world.sent(message)
         return device.publish_packet(message)
