@@ -47,7 +47,7 @@ class Sent:
 
 @dataclass
 class Subscribed:
-    """A subscription, and since which step it is known to be there."""
+    """A subscription at this QoS at least, and since which step it has been above QoS 0."""
 
     qos: int
     since: int
@@ -68,6 +68,8 @@ class Session:
     unanswered: int = 0
     """Filters in SUBSCRIBE and UNSUBSCRIBE without answer: until then no QoS is certain, and
     never again if the answer was lost."""
+    pending: dict[str, list[int]] = field(default_factory=dict)
+    """By filter: at which QoS it has been asked for without answer, in order; -1 for its end."""
     filters: dict[str, Subscribed] = field(default_factory=dict)
     ever: dict[str, int] = field(default_factory=dict)
     """Every filter there has been, with the highest QoS asked for."""
@@ -97,14 +99,16 @@ class Session:
         for key in [key for key in self.hoped if key[1] == topic]:
             del self.hoped[key]
 
-    def granted_since(self, topic: str, step: int) -> int:
-        """The same for those that have been there since a step."""
-        found = [
-            each.qos
+    def has_asked_since(self, topic: str, step: int) -> bool:
+        """Whether a filter that matches has been there above QoS 0 since a step."""
+        return any(
+            each.qos > 0 and each.since <= step and matches(name, topic)
             for name, each in self.filters.items()
-            if each.since <= step and matches(name, topic)
-        ]
-        return max(found, default=-1)
+        )
+
+    def certain(self, topic_filter: str, qos: int) -> int:
+        """The least QoS that a filter with this QoS may have by now; -1 if it may be over."""
+        return min(qos, *self.pending.get(topic_filter, ()), 2)
 
     def granted_ever(self, topic: str) -> int:
         """The same for all filters there have been."""
@@ -179,7 +183,7 @@ class World:
             if session.version == version:
                 if qos:
                     session.owed[message.number] = qos
-            elif min(session.granted_since(message.topic, message.step), message.qos) > 0:
+            elif session.has_asked_since(message.topic, message.step):
                 session.owed[message.number] = None
 
     def retain_settled(self, message: Sent) -> None:
@@ -217,6 +221,7 @@ class World:
             self.sessions[client_id] = known
         known.connection = key
         known.last_connection = key
+        known.pending.clear()
         return known, is_present
 
     def disconnected(self, key: int, now: float) -> Session | None:
@@ -246,6 +251,7 @@ class World:
         """SUBSCRIBE has been sent for a filter."""
         session.version += 1
         session.unanswered += 1
+        session.pending.setdefault(topic_filter, []).append(qos)
         if topic_filter in session.filters:
             known = session.filters[topic_filter]
             known.qos = min(known.qos, qos)  # the lesser until it is known which counts
@@ -261,9 +267,12 @@ class World:
         """SUBACK has come for a filter."""
         session.version += 1
         session.unanswered -= 1
+        del session.pending[topic_filter][0]
         known = session.filters.get(topic_filter)
-        since = self.step if known is None else known.since
-        session.filters[topic_filter] = Subscribed(qos, since)
+        since = self.step if known is None or not known.qos else known.since
+        certain = session.certain(topic_filter, qos)
+        if certain >= 0:
+            session.filters[topic_filter] = Subscribed(certain, since)
         for name, topic in list(session.hoped):
             if name == topic_filter:
                 session.owed_retained[topic] = session.hoped.pop((name, topic))
@@ -272,6 +281,7 @@ class World:
         """UNSUBSCRIBE has been sent for a filter."""
         session.version += 1
         session.unanswered += 1
+        session.pending.setdefault(topic_filter, []).append(-1)
         session.filters.pop(topic_filter, None)
         for topic in list(session.owed_retained):
             if matches(topic_filter, topic):
@@ -283,6 +293,7 @@ class World:
         """UNSUBACK has come for a filter, and before it every SUBACK of that filter."""
         session.version += 1
         session.unanswered -= 1
+        del session.pending[topic_filter][0]
         session.filters.pop(topic_filter, None)
 
     # What comes
