@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mqtt_core.broker import EOF_BY_PEER, Append
+from mqtt_core.broker import CLOSE_AFTER_FLUSH, EOF_BY_PEER, Append
 from tests.core import wire
 from tests.core.test_delivery import acknowledge
 from tests.model import invariants
@@ -92,6 +92,114 @@ def test_a_publisher_that_leaves_during_its_fan_out(qos: int) -> None:
         publisher.send(wire.publish("t", b"x", 2, 2, dup=True))
         assert publisher.take() == wire.pubrec(2)
         assert not any(reader.received for reader in readers)
+
+
+def test_who_unsubscribes_before_its_turn_gets_nothing() -> None:
+    rig = Rig(turn_deliveries=100)
+    readers = crowd(rig, 500)
+    rig.connect("p").send(wire.publish("t", b"x"), pump=False)
+    readers[-1].send(wire.unsubscribe(2, "t"), pump=False)
+    rig.pump()
+    assert readers[-1].take() == wire.unsuback(2)
+    assert all(reader.payloads() == [b"x"] for reader in readers[:-1])
+    invariants.check_at_rest(rig)
+
+
+def test_a_publisher_whose_connection_is_taken_over_during_its_fan_out() -> None:
+    """Its message goes on, stored in part already, and its will comes behind it."""
+    rig = Rig(turn_deliveries=100)
+    readers = crowd(rig, 450, 1, clean=False)
+    witness = rig.connect("witness")
+    witness.subscribe(("t", 0), ("w", 0))
+    publisher = rig.connect("p", will=("w", b"gone", 0, False))
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    publisher.send(wire.publish("t", b"x", 1, 1), pump=False)
+    newer = Client(rig, "newer")
+    newer.send(wire.connect("p"), pump=False)
+    rig.broker.advance(rig.now)
+    for _ in range(3):  # its claim, and the stored will
+        rig.exchange()
+        engine.release()
+    rig.exchange()
+    rig.flush()
+    assert publisher.is_closed
+    assert publisher.take() == b""
+    assert newer.take() == wire.connack()
+    assert rig.broker.next_deadline() == rig.now
+    rig.settle()
+    assert witness.payloads() == [b"x", b"gone"]
+    assert all(reader.payloads() == [b"x"] for reader in readers)
+    invariants.check_at_rest(rig)
+
+
+def test_a_publisher_of_a_wide_message_waits_for_the_store_at_its_end() -> None:
+    rig = Rig(turn_deliveries=100, max_uncommitted_messages=1)
+    crowd(rig, 250, 1, clean=False)
+    publisher = rig.connect("p")
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    publisher.send(wire.publish("t", b"x", 1, 1), wire.PINGREQ)
+    assert not publisher.channel.wants_read
+    assert publisher.take() == b""
+    rig.settle()
+    assert publisher.take() == wire.puback(1) + wire.PINGRESP
+    assert publisher.channel.wants_read
+    invariants.check_at_rest(rig)
+
+
+def test_a_fan_out_rests_while_nobody_flushes() -> None:
+    rig = Rig(turn_deliveries=200, turn_output_bytes=1_024)
+    readers = crowd(rig, 500)
+    rig.connect("p").send(wire.publish("t", bytes(100)), pump=False)
+    rig.broker.advance(rig.now)
+    before = rig.broker.stats.publishes_sent
+    assert 0 < before < 500
+    rig.broker.advance(rig.now)
+    assert rig.broker.stats.publishes_sent == before
+    rig.pump()
+    assert all(reader.payloads() == [bytes(100)] for reader in readers)
+    invariants.check_at_rest(rig)
+
+
+def test_a_full_queue_ends_a_connection_in_any_turn_of_a_fan_out() -> None:
+    rig = Rig(turn_deliveries=100, max_queued_messages=1, queue_full_policy="disconnect")
+    readers = crowd(rig, 500, 1)
+    slow = rig.connect("slow")
+    slow.subscribe(("t", 1))
+    slow.block()
+    publisher = rig.connect("p")
+    publisher.send(wire.publish("t", b"1", 1, 1))
+    assert not slow.is_closed
+    publisher.send(wire.publish("t", b"2", 1, 2))
+    assert slow.channel.close == CLOSE_AFTER_FLUSH
+    assert rig.last_fact("client.disconnected").cause == "its queue is full"
+    assert all(reader.payloads() == [b"1", b"2"] for reader in readers)
+    rig.no_faults()
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_session_that_has_ended_gets_nothing_for_subscriptions_still_to_be_deleted(
+    qos: int, clean: bool
+) -> None:
+    rig = Rig(session_timeout_secs=10)
+    many = [(f"t/{number}", qos) for number in range(1_000)]
+    reader = rig.connect("r", clean=clean)
+    reader.send(wire.subscribe(1, *many))
+    publisher = rig.connect("p")
+    reader.cut(pump=False)
+    if not clean:
+        rig.now += 10
+        rig.broker.advance(rig.now)
+    assert rig.broker.session_count == 1
+    assert 0 < rig.broker.subscription_count < 1_000
+    publisher.send(wire.publish("t/0", b"x", qos, qos), pump=False)
+    assert rig.broker.stats.queued_messages == 0
+    rig.pump()
+    assert rig.broker.subscription_count == 0
+    assert publisher.take() == (b"", wire.puback(1), wire.pubrec(2))[qos]
+    invariants.check_at_rest(rig)
 
 
 def test_overlapping_subscriptions_in_a_fan_out() -> None:
