@@ -102,6 +102,15 @@ def test_some_verdicts_are_not_remembered(entries: int, topic: str) -> None:
     assert len(policy.asked) == 2
 
 
+def test_each_filter_of_a_packet_may_be_asked_about() -> None:
+    rig, client = asking("1", "2", "3", denied=("2",))
+    client.send(wire.subscribe(1, ("1", 0), ("2", 1), ("3", 2)))
+    assert client.take() == b""
+    rig.settle()
+    assert client.take() == wire.suback(1, 0, 0x80, 2)
+    invariants.check_at_rest(rig)
+
+
 @pytest.mark.parametrize("qos", [0, 1, 2])
 @pytest.mark.parametrize("is_denied", [False, True])
 def test_a_publish_waits_for_its_verdict(qos: int, is_denied: bool) -> None:

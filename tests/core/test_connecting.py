@@ -188,6 +188,21 @@ def test_sessions_have_a_limit_and_those_that_end_with_their_connection_do_not()
     rig.connect("c")
 
 
+def test_many_connects_that_do_not_come_are_given_up_in_turns() -> None:
+    rig = Rig(connect_timeout_secs=5)
+    for _ in range(1_500):
+        rig.broker.open("", "", rig.now)
+    rig.now += 5
+    rig.broker.advance(rig.now)
+    assert 0 < rig.broker.stats.connections < 1_500
+    assert rig.broker.next_deadline() == rig.now
+    rig.broker.advance(rig.now)
+    assert rig.broker.stats.connections == 0
+    assert rig.broker.has_facts
+    assert len(rig.broker.take_facts()) == 1_500
+    assert not rig.broker.has_facts
+
+
 def test_a_connect_that_does_not_come() -> None:
     rig = Rig(connect_timeout_secs=10)
     client = rig.open()
@@ -377,6 +392,17 @@ def test_a_wills_topic_is_authorized_outside() -> None:
     assert second.take() == wire.connack()
     second.cut()
     assert rig.broker.stats.wills_published == 1
+
+
+def test_a_wills_topic_with_too_many_levels_after_a_decision_from_outside() -> None:
+    rig = Rig(policy=Asking(), authenticator=HoldingAuthenticator(), max_topic_levels=3)
+    client = rig.open()
+    client.send(wire.connect("a", will=("1/2/3/4", b"", 0, False)))
+    rig.settle()
+    assert client.is_closed
+    assert rig.last_fact("client.refused").detail == "the will's topic has more than 3 levels"
+    assert rig.broker.stats.protocol_violations == 1
+    invariants.check_at_rest(rig)
 
 
 # The store

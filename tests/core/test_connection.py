@@ -258,6 +258,16 @@ def test_what_is_sent_has_an_identifier_until_it_is_done_with() -> None:
         client.receive_data(wire.pubrec(second), 0.0)
 
 
+def test_several_requests_may_be_on_their_way() -> None:
+    client = connected()
+    first = client.send_subscribe([("a", 0), ("b", 1)], now=0.0)
+    second = client.send_subscribe([("c", 2)], now=0.0)
+    client.receive_data(wire.suback(second, 2) + wire.suback(first, 0, 1), 0.0)
+    assert client.events() == [SubAck(second, (2,)), SubAck(first, (0, 1))]
+    assert client.flow is not None
+    assert client.flow.is_empty
+
+
 @pytest.mark.parametrize(
     ("topic", "qos"), [("#", 0), ("", 1), ("a\0", 2), ("t", 3), ("t", -1), ("\ud800", 0)]
 )

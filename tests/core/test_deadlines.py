@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqtt_core.broker._deadlines import Deadline, Deadlines
+from mqtt_core.broker._deadlines import Deadline, Deadlines, Timed
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import SessionTimer
@@ -96,4 +96,6 @@ def test_the_bases_do_nothing_by_themselves() -> None:
         Pending().failed(Failed(1, ""))
     with pytest.raises(NotImplementedError):
         Work().run()
+    with pytest.raises(NotImplementedError):
+        Timed().on_deadline(1, 0.0)
     Work().on_deadline(1, 0.0)

@@ -33,6 +33,30 @@ def payloads(messages: list[wire.Received]) -> list[bytes]:
     return [each.payload for each in messages]
 
 
+def test_a_socket_that_goes_on_before_it_has_taken_anything() -> None:
+    rig = Rig(output_budget_bytes=1_024)
+    reader = rig.connect("r")
+    reader.subscribe(("t", 0))
+    publisher = rig.connect("p")
+    publisher.send(wire.publish("t", bytes(2_000)), pump=False)
+    reader.channel.set_writable(False, rig.now)
+    reader.channel.set_writable(True, rig.now)
+    publisher.send(wire.publish("t", b"x"))
+    assert reader.payloads() == [bytes(2_000), b"x"]
+    invariants.check_at_rest(rig)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_large_payload_fills_an_output_too(qos: int) -> None:
+    rig = Rig(output_budget_bytes=1_024)
+    reader = rig.connect("r")
+    reader.subscribe(("t", qos))
+    data = [wire.publish("t", payload, qos, 1) for payload in (bytes(20_000), b"x", bytes(9_000))]
+    rig.connect("p").send(*data)
+    assert reader.payloads() == [bytes(20_000), b"x", bytes(9_000)]
+    invariants.check_at_rest(rig)
+
+
 # QoS
 
 
@@ -349,6 +373,21 @@ def test_refuse(clean: bool, qos: int) -> None:
     assert payloads(got) == [b"1", b"2", b"3"]
     send(rig, 0).send(wire.publish("t", b"5"))
     assert witness.payloads() == [b"5"]
+
+
+def test_refuse_is_for_wills_too_and_keeps_the_identifiers_of_other_messages() -> None:
+    rig = Rig(max_queued_messages=0, queue_full_policy="refuse")
+    reader = rig.persistent("r")
+    reader.subscribe(("t", 1))
+    reader.cut()
+    publisher = rig.connect("p", will=("t", b"gone", 1, False))
+    publisher.send(wire.publish("nobody", b"", 2, 1), wire.publish("t", b"x", 1, 2))
+    assert publisher.take() == wire.pubrec(1)
+    assert publisher.is_closed
+    assert rig.broker.stats.refused_queue_full == 2
+    assert rig.broker.stats.wills_published == 1
+    assert rig.broker.stats.queued_messages == 0
+    invariants.check_at_rest(rig)
 
 
 def test_refuse_holds_no_identifier_of_what_it_refuses() -> None:

@@ -353,6 +353,20 @@ def test_input_in_part_has_a_total() -> None:
     invariants.check_empty(rig)
 
 
+def test_of_input_in_part_the_largest_goes_first() -> None:
+    rig = Rig(total_input_bytes=2_000)
+    packet = wire.publish("t", bytes(1_500), 1, 1)
+    large, small = rig.connect("large"), rig.connect("small")
+    large.send(packet[:1_200])
+    small.send(packet[:900])
+    assert large.is_closed
+    small.send(packet[900:])
+    assert small.take() == wire.puback(1)
+    large.cut()
+    small.cut()
+    invariants.check_empty(rig)
+
+
 def test_input_that_becomes_whole_is_not_counted() -> None:
     rig = Rig(total_input_bytes=2_000)
     client = rig.connect("a")
@@ -443,6 +457,22 @@ def test_what_had_arrived_before_the_end_still_counts() -> None:
     rig.settle()
     assert witness.payloads() == [b"1", b"2", b"gone"]
     assert rig.broker.stats.wills_published == 1
+    witness.cut()
+    invariants.check_empty(rig)
+
+
+def test_each_of_several_that_had_arrived_waits_for_its_verdict() -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=TablePolicy({"1": ASK, "2": ASK}), authenticator=authenticator)
+    witness = rig.connect("witness")
+    witness.subscribe(("+", 0))
+    client = rig.connect("a", will=WILL)
+    client.send(wire.publish("1", b"1") + wire.publish("2", b"2"))
+    client.cut()
+    for expected in ([b"1"], [b"2", b"gone"]):
+        authenticator.answer()
+        rig.pump()
+        assert witness.payloads() == expected
     witness.cut()
     invariants.check_empty(rig)
 

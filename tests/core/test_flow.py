@@ -13,9 +13,11 @@ from mqtt_core._flow import (
     AWAITING_PUBREC,
     AWAITING_SUBACK,
     AWAITING_UNSUBACK,
+    FLOOR_BYTES,
     FREE,
     STORING_PUBLISH,
     STORING_PUBREL,
+    ByteCount,
 )
 
 MESSAGE = make_message("t", b"x", 1)
@@ -68,6 +70,20 @@ def test_the_window_counts_bytes() -> None:
     flow.advance(first, AWAITING_PUBCOMP)  # its message is forgotten
     assert flow.in_flight_bytes == MESSAGE.size_bytes
     assert bool(flow.has_room) is True
+
+
+def test_of_a_total_that_is_used_up_each_has_a_little() -> None:
+    large = make_message("t", bytes(FLOOR_BYTES - 1_000), 1)
+    total = ByteCount(large.size_bytes)
+    flow, other = Flow(100, total=total), Flow(100, total=total)
+    flow.start(large, AWAITING_PUBACK)
+    assert total.count == total.limit
+    assert flow.room(0) == 99
+    first = flow.start(large, AWAITING_PUBACK)
+    assert flow.room(0) == 0
+    assert other.room(0) == 100
+    flow.finish(first)
+    assert flow.room(0) == 99
 
 
 def test_steps_of_a_handshake() -> None:

@@ -117,6 +117,32 @@ def test_what_is_unfinished_comes_again_first_and_in_order() -> None:
     invariants.check_at_rest(rig)
 
 
+def test_what_is_unfinished_comes_again_as_far_as_the_socket_takes_it() -> None:
+    rig = Rig(output_budget_bytes=1_024)
+    client = rig.persistent("a")
+    client.subscribe(("t", 1))
+    publisher = rig.connect("p")
+    for number in range(1, 6):
+        publisher.send(wire.publish("t", b"%d" % number + bytes(600), 1, number))
+    assert len(client.publishes()) == 5
+    client.cut()
+    client = rig.open()
+    client.room_bytes = 700
+    client.send(wire.connect("a", clean=False))
+    assert client.received.startswith(wire.connack(present=True))
+    client.received = client.received[4:]
+    assert [each.packet_id for each in client.publishes()] == [1, 2]
+    client.send(wire.puback(1), wire.puback(2), wire.puback(4))  # the 4th had come before
+    client.unblock()
+    got = client.publishes()
+    assert [each.packet_id for each in got] == [3, 5]
+    assert all(each.dup for each in got)
+    client.send(wire.puback(3), wire.puback(5))
+    publisher.send(wire.publish("t", b"6", 1, 6))
+    assert client.payloads() == [b"6"]
+    invariants.check_at_rest(rig)
+
+
 def test_a_session_whose_client_stays_away_ends() -> None:
     rig = Rig(session_timeout_secs=100)
     client = rig.persistent("a")

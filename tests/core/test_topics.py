@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_core import topic_filter_fault, topic_matches, topic_name_fault
+from mqtt_core._decode import decode_publish
 from mqtt_core._topics import TOPIC_OVERHEAD_BYTES, Route, TopicCache, decode_utf8, has_wildcard
+from tests.core import wire
 from tests.strategies import topic_filters, topic_names
 
 # Filter, topic name, whether they match: the examples of 4.7 and some of their neighbours.
@@ -261,3 +263,15 @@ def test_the_cache_stays_within_its_bytes(steps: list[tuple[bool, int]], limit: 
         assert cache.size_bytes >= sum(size_of(topic.utf8) for topic in cached)
         assert all(topic.is_cached for topic in cached)
         assert len(cached) == len(cache)
+
+
+def test_a_packet_takes_its_topic_off_probation() -> None:
+    topics = TopicCache(16_384)
+    for number in range(200):
+        topics.add(b"t/%d" % number)
+    waiting = topics.peek(b"t/199")
+    assert waiting is not None
+    assert b"t/199" not in topics.kept
+    data = wire.publish("t/199", b"x")
+    assert decode_publish(data, 0, 2, len(data), topics).message.topic is waiting
+    assert topics.kept[b"t/199"] is waiting
