@@ -103,8 +103,8 @@ class Incoming:
         """Handle a packet; False when it must wait for a verdict."""
         session = channel.session
         if session is None:
-            if isinstance(packet, Connect):
-                self._connecting.accept(channel, packet)
+            assert isinstance(packet, Connect)  # nothing else is read before CONNACK
+            self._connecting.accept(channel, packet)
             return True
         if isinstance(packet, Publish):
             return self._publishing.accept(channel, session, packet)
@@ -122,7 +122,8 @@ class Incoming:
             return self._take_subscribe(channel, session, packet)
         elif isinstance(packet, Unsubscribe):
             self._take_unsubscribe(channel, session, packet)
-        elif isinstance(packet, Disconnect):
+        else:
+            assert isinstance(packet, Disconnect)  # all that is left of what a client may send
             self._endings.end(channel, CLIENT_DISCONNECTED)
         return True
 
