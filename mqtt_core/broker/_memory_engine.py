@@ -115,7 +115,8 @@ class MemoryEngine:
             self._completions.append(self._claim(request))
         elif isinstance(request, ReadQueue):
             self._completions.append(self._read_queue(request))
-        elif isinstance(request, MatchRetained):
+        else:
+            assert isinstance(request, MatchRetained), request
             self._completions.append(self._match_retained(request))
 
     def take_completions(self) -> list[Completion]:
@@ -185,7 +186,8 @@ class MemoryEngine:
             stored = self._sessions.get(operation.session)
             if stored is not None:
                 stored.expires_at = operation.at
-        elif isinstance(operation, SaveWill):
+        else:
+            assert isinstance(operation, SaveWill), operation
             if operation.will is None:
                 self._wills.pop(operation.client_id, None)
             else:
