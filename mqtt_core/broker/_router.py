@@ -209,7 +209,7 @@ class Router:
         self._topics: Final = topics
         self._exact: Final[dict[bytes, Subscribers]] = {}
         self._root: Final = _Node()
-        self._version = 0
+        self._version = 0  # grows with each wildcard filter that nobody had before
         self._changes: Final[list[list[bytes]]] = []  # the newest wildcard filters, newest last
         self._filters = 0
         self._cost = 0
@@ -224,11 +224,6 @@ class Router:
     def filter_count(self) -> int:
         """Distinct filters."""
         return len(self._exact) + self._filters
-
-    @property
-    def version(self) -> int:
-        """Grows with each wildcard filter that nobody had before."""
-        return self._version
 
     def subscribe(self, session: Session, topic_filter: bytes, qos: int) -> bool:
         """Add or replace a subscription; False when it replaced one.  [v3 MQTT-3.8.4-3]"""
