@@ -24,6 +24,7 @@ from mqtt_core.broker import (
     QueuePage,
     ReadQueue,
     ReleaseIdentifier,
+    Request,
     RetainedPage,
     SaveExpiry,
     SaveReceived,
@@ -223,3 +224,12 @@ def test_the_greatest_number_is_known() -> None:
     assert engine.last_number == 8
     write(engine, Append(12, MESSAGE, []), SaveSession(3, "d"))
     assert engine.last_number == 12
+
+
+def test_what_is_unknown_is_refused_and_not_ignored() -> None:
+    engine = MemoryEngine(Limits())
+    with pytest.raises(AssertionError):
+        engine.submit(Request(1))
+    with pytest.raises(AssertionError):
+        engine.submit(Write(1, [Operation()]))
+    assert engine.take_completions() == []
