@@ -31,7 +31,7 @@ class Bursts:
         self._ws: Final = workspace
         self._sending: Final = sending
 
-    def start(self, session: Session, topic_filter: bytes, qos: int) -> None:
+    def start(self, session: Session, channel: Channel, topic_filter: bytes, qos: int) -> None:
         """Send the retained messages that match a new subscription.  [v3 MQTT-3.3.1-6]"""
         is_local = topic_filter.startswith(b"$SYS/") or topic_filter == b"$SYS"
         bursts = session.bursts
@@ -40,9 +40,7 @@ class Bursts:
             session.bursts = bursts
         # One that has not ended begins again; what is under way for it is dropped.
         bursts[topic_filter] = RetainedBurst(topic_filter, qos, is_local)
-        channel = session.channel
-        if channel is not None:
-            self._ws.mark_dirty(channel)
+        self._ws.mark_dirty(channel)
 
     def stop(self, session: Session, topic_filter: bytes) -> None:
         """The subscription is over: so is what was still to come for it."""
@@ -102,7 +100,7 @@ class Bursts:
         for message in messages:
             self._sending.send_retained(session, channel, message, burst)
         if not burst.left and burst.position is None:
-            self._finish(session, burst)
+            self.stop(session, burst.topic_filter)
         self._ws.mark_dirty(channel)
 
     def _read_local(
@@ -116,12 +114,8 @@ class Bursts:
         for message in sys_retained.collect(position, room, budget):
             self._sending.send_retained(session, channel, message, burst)
         if position.is_at_end:
-            self._finish(session, burst)
-        self._ws.mark_dirty(channel)
-
-    def _finish(self, session: Session, burst: RetainedBurst) -> None:
-        if self._is_current(session, burst):
             self.stop(session, burst.topic_filter)
+        self._ws.mark_dirty(channel)
 
     def _is_current(self, session: Session, burst: RetainedBurst) -> bool:
         bursts = session.bursts
@@ -155,12 +149,12 @@ class Bursts:
         if channel is None:
             burst.left = messages
             if not messages and page.position is None:
-                self._finish(session, burst)
+                self.stop(session, burst.topic_filter)
             return
         for message in messages:
             self._sending.send_retained(session, channel, message, burst)
         if page.position is None:
-            self._finish(session, burst)
+            self.stop(session, burst.topic_filter)
         ws.mark_dirty(channel)
 
     def page_failed(self, session: Session, reason: str) -> None:

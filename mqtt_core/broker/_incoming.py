@@ -250,7 +250,7 @@ class Incoming:
         suback = encode_suback(SubAck(packet.packet_id, tuple(reasons)))
         self._ack_when_stored(channel, suback, operations)
         for utf8, qos in granted:
-            self._bursts.start(session, utf8, qos)
+            self._bursts.start(session, channel, utf8, qos)
         return True
 
     def _count_served(self, packet: Subscribe) -> int:
