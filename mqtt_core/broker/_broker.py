@@ -351,7 +351,7 @@ class Broker:
                     self._connecting.claim(attempt)
                 else:
                     ws.queue_work(channel)
-            elif channel.attempt is not None:
+            else:
                 self._connecting.decide(channel, decision)
         except RemoteProtocolError as violation:
             self._violated(channel, violation)
@@ -419,12 +419,12 @@ class Broker:
             if deadline is None:
                 break
             owner = deadline.owner
+            assert owner is not None  # what has been cancelled is never due
             deadline.owner = None
-            if owner is not None:
-                try:
-                    owner.on_deadline(deadline.kind, now)
-                except Exception as error:  # noqa: BLE001 - the fault barrier
-                    self._fault(None, error)
+            try:
+                owner.on_deadline(deadline.kind, now)
+            except Exception as error:  # noqa: BLE001 - the fault barrier
+                self._fault(None, error)
         if self._mode == GRACEFUL and now >= self._stop_at:
             self._end_all(True)
         self._close_doomed()
