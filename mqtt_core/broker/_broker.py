@@ -30,7 +30,7 @@ from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._endings import Endings
-from mqtt_core.broker._facts import FACT_ERROR, Fact
+from mqtt_core.broker._facts import FACT_ERROR, Fact, shown
 from mqtt_core.broker._incoming import Incoming
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
@@ -236,19 +236,26 @@ class Broker:
                     if connection.buffer.has_unread and channel.close == CLOSE_NO:
                         self._update_reading(channel)
                         return channel.wait != WAIT_NO
-        # One name for each: compiled, a name has one type.
-        except ConnectionRefused as refusal:
-            self._connecting.refuse(channel, refusal.reason, refusal.message)
-        except RemoteProtocolError as violation:
-            self._violated(channel, violation)
         except Exception as error:  # noqa: BLE001 - the fault barrier
-            self._fault(channel, error)
+            self._caught(channel, error)
         if channel.gone:
             if channel.wait == WAIT_NO:
-                self._endings.transport_ended(channel, channel.gone)
+                self._lose(channel, channel.gone)
             return True
         self._update_reading(channel)
         return True
+
+    def _caught(self, channel: Channel, error: Exception) -> None:
+        """Handling input has raised something: a refusal, a violation, or a fault."""
+        try:
+            if isinstance(error, ConnectionRefused):
+                self._connecting.refuse(channel, error.reason, error.message)
+            elif isinstance(error, RemoteProtocolError):
+                self._violated(channel, error)
+            else:
+                self._fault(channel, error)
+        except Exception as another:  # noqa: BLE001 - the fault barrier
+            self._fault(channel, another)
 
     def _violated(self, channel: Channel, error: RemoteProtocolError) -> None:
         """The client broke MQTT: its connection ends, and no other.  [v3 MQTT-4.8.0-1]"""
@@ -264,15 +271,21 @@ class Broker:
         )
 
     def _fault(self, channel: Channel | None, error: Exception) -> None:
-        """An exception of ours: the connection it came up in ends, and no other."""
+        """An exception of ours: the connection it came up in ends, and no other.
+
+        One that comes up while a connection is ending, or in none, is told by itself.
+        """
         ws = self._ws
         ws.is_bulk = False
         self._delivery.resting = None
-        if channel is None:
-            ws.stats.faults += 1
-            ws.tell("fault", severity=FACT_ERROR, detail=repr(error), error=error)
-            return
-        self._endings.end(channel, FAULT, detail=repr(error), error=error)
+        if channel is not None and channel.close == CLOSE_NO:
+            try:
+                self._endings.end(channel, FAULT, detail=shown(error), error=error)
+                return
+            except Exception as another:  # noqa: BLE001 - the fault barrier
+                error = another
+        ws.stats.faults += 1
+        ws.tell("fault", channel, severity=FACT_ERROR, detail=shown(error), error=error)
 
     def _update_reading(self, channel: Channel) -> None:
         """Reading pauses while input waits for its turn or for a decision."""
@@ -292,11 +305,14 @@ class Broker:
                 channel.is_writable = False
                 channel.output.clear()
                 return
+        self._lose(channel, cause)
+        self._close_doomed()
+
+    def _lose(self, channel: Channel, cause: int) -> None:
         try:
             self._endings.transport_ended(channel, cause)
         except Exception as error:  # noqa: BLE001 - the fault barrier
-            self._fault(None, error)
-        self._close_doomed()
+            self._fault(channel, error)
 
     def set_writable(self, channel: Channel, flag: bool, now: float) -> None:
         """`Channel.set_writable`."""
@@ -353,10 +369,8 @@ class Broker:
                     ws.queue_work(channel)
             else:
                 self._connecting.decide(channel, decision)
-        except RemoteProtocolError as violation:
-            self._violated(channel, violation)
         except Exception as error:  # noqa: BLE001 - the fault barrier
-            self._fault(channel, error)
+            self._caught(channel, error)
         self._close_doomed()
 
     def completed(self, completion: Completion, now: float) -> None:
@@ -409,7 +423,7 @@ class Broker:
                 if isinstance(work, FanOut):
                     self._give_up(work, error)
                 else:
-                    self._fault(None, error)
+                    self._fault(_channel_of(work), error)
             if not is_done:
                 ws.queue_work(work)
             if ws.doomed:
@@ -424,7 +438,7 @@ class Broker:
             try:
                 owner.on_deadline(deadline.kind, now)
             except Exception as error:  # noqa: BLE001 - the fault barrier
-                self._fault(None, error)
+                self._fault(_channel_of(owner), error)
         if self._mode == GRACEFUL and now >= self._stop_at:
             self._end_all(True)
         self._close_doomed()
@@ -436,7 +450,10 @@ class Broker:
             channel.fan_out = None
         self._fault(channel, error)
         if fan_out.then is not None:
-            self._publishing.publish_will(fan_out.then)
+            try:
+                self._publishing.publish_will(fan_out.then)
+            except Exception as another:  # noqa: BLE001 - the fault barrier
+                self._fault(None, another)
 
     def _close_doomed(self) -> None:
         ws = self._ws
@@ -447,7 +464,7 @@ class Broker:
                 try:
                     self._endings.end(channel, cause)
                 except Exception as error:  # noqa: BLE001 - the fault barrier
-                    self._fault(None, error)
+                    self._fault(channel, error)
 
     def publish_sys(self, now: float) -> None:
         """Publish the `$SYS` topics that have changed, and arm the next time."""
@@ -556,7 +573,7 @@ class Broker:
             try:
                 self._endings.shut_down(channel, at_once)
             except Exception as error:  # noqa: BLE001 - the fault barrier
-                self._fault(None, error)
+                self._fault(channel, error)
 
     @property
     def is_stopped(self) -> bool:
@@ -575,3 +592,7 @@ class Broker:
     def subscription_count(self) -> int:
         """Subscriptions of all sessions."""
         return self._ws.router.count
+
+
+def _channel_of(owner: Timed) -> Channel | None:
+    return owner if isinstance(owner, Channel) else None

@@ -63,3 +63,11 @@ class Fact:
     def __repr__(self) -> str:
         shown = [f"{name}={getattr(self, name)!r}" for name in self.FIELDS]
         return f"Fact({', '.join(shown)})"
+
+
+def shown(error: Exception) -> str:
+    """An exception in words; that of a policy may not even have any."""
+    try:
+        return repr(error)
+    except Exception:  # noqa: BLE001 - whatever it is, its kind can be told
+        return type(error).__name__

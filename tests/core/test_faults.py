@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 
+from mqtt_core import make_message
 from mqtt_core.broker import (
     ALLOW,
     ASK,
     EOF_BY_PEER,
     AuthRequest,
+    Claimed,
     ClaimSession,
     Completion,
     Decision,
     Done,
+    InFlight,
     MatchRetained,
     MemoryEngine,
     ReadQueue,
     Request,
+    SessionRecord,
 )
 from tests.core import wire
 from tests.model import invariants
@@ -101,6 +105,27 @@ def test_a_fault_in_authentication() -> None:
     assert "secret" not in repr(rig.facts)
     assert rig.broker.stats.half_connected == 0
     check_others(rig, pair)
+    invariants.check_at_rest(rig)
+
+
+class Unspeakable(Exception):
+    """Cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_a_fault_that_has_no_words() -> None:
+    class Speechless(TablePolicy):
+        def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
+            raise Unspeakable
+
+    rig = Rig(policy=Speechless())
+    client = rig.connect("a")
+    client.send(wire.publish("t"))
+    assert client.is_closed
+    fact = rig.last_fact("client.disconnected")
+    assert (fact.cause, fact.detail) == ("internal fault", "Unspeakable")
     invariants.check_at_rest(rig)
 
 
@@ -217,6 +242,59 @@ def test_an_answer_to_a_read_that_is_none(kind: type[Request]) -> None:
     reader.send(wire.subscribe(1, ("u", 0)))
     writer.send(wire.publish("u", b"still here"))
     assert reader.take() == wire.suback(1, 0) + wire.publish("u", b"still here")
+
+
+class Impossible:
+    """An engine that finds a message in flight with an identifier that there is not."""
+
+    def __init__(self, inner: MemoryEngine) -> None:
+        self.inner = inner
+
+    @property
+    def last_number(self) -> int:
+        return self.inner.last_number
+
+    def submit(self, request: Request) -> None:
+        self.inner.submit(request)
+
+    def take_completions(self) -> list[Completion]:
+        return [self._changed(each) for each in self.inner.take_completions()]
+
+    def _changed(self, completion: Completion) -> Completion:
+        if not isinstance(completion, Claimed) or completion.record is None:
+            return completion
+        sent = InFlight(70_000, 1, 1, make_message("t", b"x", 1), False, False)
+        record = SessionRecord(completion.record.session, "a", {}, [sent], set(), [])
+        return Claimed(completion.request_id, record)
+
+
+def rig_with_the_impossible() -> tuple[Rig, Client]:
+    engine = MemoryEngine(Rig().limits)
+    Rig(engine=engine).persistent("a")
+    rig = Rig(engine=Impossible(engine))
+    return rig, rig.open()
+
+
+def test_what_cannot_be_sent_again() -> None:
+    rig, client = rig_with_the_impossible()
+    client.send(wire.connect("a", clean=False), wire.PINGREQ)
+    assert client.take() == wire.connack(present=True)
+    assert rig.broker.stats.faults == 1
+    client.cut()
+    assert rig.broker.stats.connections == 0
+    check_others(rig, others(rig))
+
+
+def test_what_cannot_be_sent_again_when_the_socket_goes_on() -> None:
+    rig, client = rig_with_the_impossible()
+    client.block()
+    client.send(wire.connect("a", clean=False), wire.PINGREQ)
+    assert rig.broker.stats.faults == 0
+    client.unblock()
+    assert client.is_closed
+    fact = rig.last_fact("client.disconnected")
+    assert (fact.client_id, fact.cause) == ("a", "internal fault")
+    check_others(rig, others(rig))
 
 
 class Never(Request):
