@@ -176,8 +176,7 @@ class Sessions:
     def detach(self, channel: Channel) -> None:
         """The connection of a session is over; the session stays if it is persistent."""
         session = channel.session
-        if session is None or session.channel is not channel:
-            return
+        assert session is not None
         ws = self._ws
         session.channel = None
         session.resend = None
