@@ -83,7 +83,6 @@ class Session:
         "unstored",
         "retained_ids",
         "verdicts",
-        "expires_at",
         "deadline",
         "dropping",
     )
@@ -108,7 +107,6 @@ class Session:
         self.unstored: dict[int, Commitment] | None = None  # QoS 2 messages not stored yet
         self.retained_ids: set[int] | None = None  # in flight with the RETAIN flag
         self.verdicts: dict[tuple[int, bytes], bool] | None = None
-        self.expires_at = 0.0
         self.deadline: Deadline | None = None
         self.dropping = 0  # messages dropped in the present episode of a full queue
 

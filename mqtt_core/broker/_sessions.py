@@ -37,7 +37,7 @@ class SessionTimer(Timed):
         self._session: Final = session
 
     def on_deadline(self, kind: int, now: float) -> None:
-        """The time is over, unless the client has come back."""
+        """The time is over."""
         self._sessions.expire(self._session, now)
 
 
@@ -187,14 +187,12 @@ class Sessions:
             return
         ws.stats.sessions_detached += 1
         timeout = ws.limits.session_timeout_secs
-        session.expires_at = ws.now + timeout
-        session.deadline = ws.deadlines.arm(session.expires_at, EXPIRY, SessionTimer(self, session))
+        timer = SessionTimer(self, session)
+        session.deadline = ws.deadlines.arm(ws.now + timeout, EXPIRY, timer)
         ws.record(SaveExpiry(session.key, ws.wall + timeout))
 
     def expire(self, session: Session, now: float) -> None:
         """End a session whose client has stayed away too long."""
-        if session.channel is not None or session.is_ended or now < session.expires_at:
-            return
         if session.client_id in self.claims:  # its client is about to come back
             at = now + self._ws.limits.request_timeout_secs
             session.deadline = self._ws.deadlines.arm(at, EXPIRY, SessionTimer(self, session))

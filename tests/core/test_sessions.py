@@ -183,6 +183,18 @@ def test_a_session_does_not_end_while_its_client_is_on_its_way() -> None:
     assert rig.broker.session_count == 0
 
 
+def test_a_session_ends_once() -> None:
+    rig = Rig()
+    rig.persistent("a").cut()
+    sessions = rig.broker._sessions
+    session = sessions.by_client["a"]
+    for _ in range(2):
+        sessions.end(session)
+    assert session.is_ended
+    assert rig.broker.session_count == 0
+    assert rig.broker.stats.sessions_detached == 0
+
+
 def test_time_out_of_0_ends_a_session_at_once() -> None:
     rig = Rig(session_timeout_secs=0)
     rig.persistent("a").cut()
