@@ -203,13 +203,13 @@ class Sessions:
         self.end(session)
 
     def end(self, session: Session) -> None:
-        """Forget a session with all that belongs to it. Detach it first."""
+        """Forget a session with all that belongs to it; harmless for one that is over. Detach it
+        first."""
         ws = self._ws
         if session.is_ended:
             return
         session.is_ended = True
-        if self.by_client.get(session.client_id) is session:
-            del self.by_client[session.client_id]
+        del self.by_client[session.client_id]
         unsubscribing = Unsubscribing(ws, session)
         if not unsubscribing.run():
             ws.queue_work(unsubscribing)
