@@ -226,13 +226,13 @@ class Sending:
         """Forget a QoS 2 PUBLISH whose message was never acknowledged to its publisher, and go
         on with what comes behind it."""
         gate = session.gate
-        if gate is not None and gated in gate:
-            gate.remove(gated)
-            if not gate:
-                session.gate = None
         flow = session.flow
-        if flow is not None and flow.step(gated.packet_id) == STORING_PUBLISH:
-            self.finish(session, flow, gated.packet_id)
+        if gate is None or flow is None:
+            return  # the session has ended
+        gate.remove(gated)
+        if not gate:
+            session.gate = None
+        self.finish(session, flow, gated.packet_id)
         self.open_gate(session)
         if session.has_waiting and session.channel is not None:
             self._ws.mark_dirty(session.channel)  # its window has a place
