@@ -133,6 +133,28 @@ def test_a_publisher_whose_connection_is_taken_over_during_its_fan_out() -> None
     invariants.check_at_rest(rig)
 
 
+def test_a_publisher_that_was_taken_over_while_the_store_was_behind() -> None:
+    """Its channel is let go by the store and by the fan-out, and has one turn."""
+    rig = Rig(turn_deliveries=100, max_uncommitted_messages=1)
+    readers = crowd(rig, 400, 1, clean=False)
+    for number in range(200):
+        readers.append(rig.connect(f"clean {number}"))
+        readers[-1].subscribe(("t", 1))
+    rig.connect("p").send(wire.publish("t", b"x", 1, 1), pump=False)
+    newer = Client(rig, "newer")
+    newer.send(wire.connect("p"), pump=False)
+    rig.exchange()
+    assert rig.broker.stats.takeovers == 1
+    while rig.broker.next_deadline() == rig.now:
+        rig.broker.advance(rig.now)
+        invariants.check(rig)
+        rig.exchange()
+    rig.pump()
+    assert newer.take() == wire.connack()
+    assert all(reader.payloads() == [b"x"] for reader in readers)
+    invariants.check_at_rest(rig)
+
+
 def test_a_publisher_of_a_wide_message_waits_for_the_store_at_its_end() -> None:
     rig = Rig(turn_deliveries=100, max_uncommitted_messages=1)
     crowd(rig, 250, 1, clean=False)
