@@ -61,8 +61,10 @@ class Authorizer:
     def decided(self, channel: Channel, decision: Decision) -> None:
         """The verdict that the channel waits for."""
         asked = channel.asked
-        if asked is not None and channel.verdicts is not None:
-            channel.verdicts[asked] = decision.is_accepted
+        verdicts = channel.verdicts
+        assert asked is not None
+        assert verdicts is not None
+        verdicts[asked] = decision.is_accepted
         channel.asked = None
 
     def _remember(self, session: Session, key: tuple[int, bytes], is_allowed: bool) -> None:
