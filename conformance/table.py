@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conformance._scenario import Scenario, TraceError
-from conformance._statements import Statement, Unmet, load_statements, load_unmet
+from conformance._statements import Statement, Unmet, load_statements, load_unmet, load_unnumbered
 from conformance._trace import load_traces
 
 ROOT = Path(__file__).parent.parent
@@ -157,6 +157,7 @@ def _line(row: Row) -> str:
 def unknown_statements(scenarios: Iterable[Scenario], tests: dict[str, list[str]]) -> list[str]:
     """Complaints about ids that no statement has."""
     known = {one.full_id for version in ("v3", "v5") for one in load_statements(version)}
+    known |= {one.full_id for one in load_unnumbered()}
     complaints = [
         f"{one.path}:{one.line}: {one.name} proves {full_id}, which no standard has"
         for one in scenarios

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conformance import Scenario, Statement, load_statements, load_traces, parse_trace, table
-from conformance._statements import Unmet, load_unmet
+from conformance._statements import Unmet, load_unmet, load_unnumbered
 
 SOURCE = """
 import pytest
@@ -32,6 +32,18 @@ def test_the_standards_have_as_many_statements_as_their_appendix() -> None:
     assert len({one.id for one in load_statements("v3")}) == 141
     assert len(load_statements("v5")) == 251
     assert {one.binds for one in load_statements("v3")} == {"client", "server", "both"}
+
+
+def test_sentences_without_a_number_have_ids_of_our_own() -> None:
+    unnumbered = load_unnumbered()
+    assert len({one.id for one in unnumbered}) == len(unnumbered)
+    for one in unnumbered:
+        section = one.id.removeprefix("P5-").rpartition("-")[0].removesuffix(".0")
+        assert one.section.startswith(section)
+        assert one.binds in ("client", "server", "both")
+        assert one.paraphrase
+        assert one.test
+        assert one.reason == "" or 0x80 <= int(one.reason, 16) <= 0xA2
 
 
 @pytest.mark.source
