@@ -6,8 +6,8 @@ What a trace sends are a server's bytes; what it expects are those that the clie
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from conformance._items import Scope
 from conformance._link import ClientSide, Link
-from conformance._notation import Scope
 from conformance._player import Result, play
 from conformance._scenario import Scenario
 from mqtt_core import (

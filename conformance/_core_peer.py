@@ -8,8 +8,8 @@ that inputs, cuts and takeovers come in between.
 import random
 from collections.abc import Callable, Iterable
 
+from conformance._items import Scope
 from conformance._link import ClientSide, Link
-from conformance._notation import Scope
 from conformance._player import Result, play
 from conformance._scenario import Scenario
 from mqtt_core.broker import (

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from conformance._notation import Scope, read_variable_byte_integer
+from conformance._items import Scope, read_variable_byte_integer
 
 CONNACK, PINGRESP = 0x20, 0xD0
 _PINGREQ_PACKET = b"\xc0\x00"

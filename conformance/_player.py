@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from conformance._items import NotationError, Scope
 from conformance._link import Link, Peer
-from conformance._notation import NotationError, Pattern, Scope, parse_pattern
+from conformance._notation import Pattern, parse_pattern
 from conformance._readable import describe
 from conformance._scenario import (
     Act,

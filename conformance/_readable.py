@@ -4,7 +4,8 @@ It reads what it can and leaves the rest as hexadecimal: it has to show broken p
 knows less about MQTT than a decoder, and trusts nothing.
 """
 
-from conformance._notation import quote, read_variable_byte_integer, variable_byte_integer
+from conformance._items import read_variable_byte_integer, variable_byte_integer
+from conformance._notation import quote
 
 NAMES = (
     "reserved 0",

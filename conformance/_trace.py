@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
+from conformance._items import NotationError
 from conformance._notation import (
-    NotationError,
     parse_pattern,
     parse_text,
     split_cells,
