@@ -89,7 +89,7 @@ def test_a_shared_filter_gets_the_prefix_in_both_its_parts() -> None:
     scope = Scope("k7")
     assert parse_pattern("t'$share/g/t/#'").encode(scope) == b"\0\x11$share/k7g/k7/t/#"
     assert parse_pattern("t'$share/g/t'").encode(scope) == b"\0\x0f$share/k7g/k7/t"
-    assert parse_pattern("t'$share/g'").encode(scope) == b"\0\x0ck7/$share/g"
+    assert parse_pattern("t'$share/g'").encode(scope) == b"\0\x0bk7/$share/g"
 
 
 def test_a_failed_match_binds_nothing() -> None:
