@@ -12,6 +12,7 @@ from mqtt_core._errors import (
 from mqtt_core._flow import Flow
 from mqtt_core._message import Message, make_message
 from mqtt_core._packets import (
+    Auth,
     ConnAck,
     Connect,
     Disconnect,
@@ -45,6 +46,7 @@ __all__ = [
     "SERVER",
     "SERVER_MAY_SEND",
     "SUCCESS",
+    "Auth",
     "ConnAck",
     "Connect",
     "Connection",

@@ -7,7 +7,7 @@ position in the stream. Sections are those of MQTT 3.1.1.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final
 
 from mypy_extensions import i64
 
@@ -39,7 +39,8 @@ from mqtt_core._packets import (
     Unsubscribe,
     Will,
 )
-from mqtt_core._topics import TopicCache, decode_utf8, topic_filter_fault, topic_name_fault
+from mqtt_core._reader import Reader
+from mqtt_core._topics import TopicCache, topic_filter_fault, topic_name_fault
 
 _QOS_0: Final = 0x30
 _QOS_1: Final = 0x32
@@ -56,65 +57,6 @@ _FLAGS_STATEMENT: Final[dict[int, str]] = {
     UNSUBSCRIBE: "MQTT-3.10.1-1",
     14: "MQTT-3.14.1-1",
 }
-
-
-@final
-class Reader:
-    """Reads one packet's fields in order, never past its end."""
-
-    __slots__ = ("data", "at", "end")
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data: Final = data
-        self.at = at
-        self.end: Final = end
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether nothing is left of the packet."""
-        return self.at >= self.end
-
-    def byte(self, name: str, statement: str = "") -> int:
-        """One byte."""
-        if self.at >= self.end:
-            raise RemoteProtocolError(f"packet ends before its {name}", statement, self.at)
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def two_bytes(self, name: str, statement: str = "") -> int:
-        """A 16-bit number, most significant byte first (1.5.2)."""
-        if self.at + 2 > self.end:
-            raise RemoteProtocolError(f"packet ends before its {name}", statement, self.at)
-        self.at += 2
-        return (self.data[self.at - 2] << 8) | self.data[self.at - 1]
-
-    def binary(self, name: str, statement: str = "") -> bytes:
-        """Bytes behind a two byte length."""
-        length = self.two_bytes(name, statement)
-        if self.at + length > self.end:
-            raise RemoteProtocolError(
-                f"{name} runs past the end of the packet", statement, self.at - 2
-            )
-        self.at += length
-        return self.data[self.at - length : self.at]
-
-    def text(self, name: str, statement: str = "MQTT-1.5.3-1") -> str:
-        """A UTF-8 string (1.5.3)."""
-        at = self.at
-        data = self.binary(name, statement)
-        text = decode_utf8(data)
-        if text is None:
-            if 0 in data:
-                raise RemoteProtocolError(f"{name} has U+0000", "MQTT-1.5.3-2", at)
-            raise RemoteProtocolError(f"{name} is not UTF-8", statement, at)
-        return text
-
-    def finish(self, statement: str = "") -> None:
-        """Check that the packet ends here."""
-        if self.at != self.end:
-            raise RemoteProtocolError(
-                f"packet has {self.end - self.at} bytes too many", statement, self.at
-            )
 
 
 def check_flags(kind: int, flags: int, level: int, at: int) -> None:
@@ -158,7 +100,7 @@ def decode_publish(data: bytes, start: i64, body: i64, end: i64, topics: TopicCa
             packet = data[start:end]
             if flags:
                 packet = b"\x30" + packet[1:]
-            return Publish(Message(topic, None, 0, flags != 0, (), packet, int(stop - start)))
+            return Publish(Message(topic, None, 0, flags != 0, None, packet, int(stop - start)))
         return Publish(Message(topic, data[stop:end], 0, flags != 0))
     qos = (flags >> 1) & 3
     if qos == 3:
@@ -176,7 +118,7 @@ def decode_publish(data: bytes, start: i64, body: i64, end: i64, topics: TopicCa
             head = data[start:stop]
         else:
             head = _QOS_1_BYTE + data[start + 1 : stop]
-    message = Message(topic, data[stop + 2 : end], int(qos), flags & 1 != 0, (), None, 0, head)
+    message = Message(topic, data[stop + 2 : end], int(qos), flags & 1 != 0, None, None, 0, head)
     return Publish(message, int(packet_id), flags & _DUP != 0)
 
 

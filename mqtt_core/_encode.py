@@ -11,13 +11,11 @@ from typing import Final
 from mqtt_core._codes import (
     CONNACK_RETURN_CODES,
     LARGEST_REMAINING_LENGTH,
-    LARGEST_STRING_BYTES,
     MQTT_3_1,
     MQTT_3_1_1,
     SUBACK_FAILURE,
 )
 from mqtt_core._errors import LocalProtocolError
-from mqtt_core._message import encode_remaining_length
 from mqtt_core._packets import (
     ConnAck,
     Connect,
@@ -35,6 +33,7 @@ from mqtt_core._packets import (
     UnsubAck,
     Unsubscribe,
 )
+from mqtt_core._property_codec import binary_field, encode_variable, text_bytes, text_field
 from mqtt_core._topics import topic_filter_fault, topic_name_fault
 
 PINGREQ_BYTES: Final = b"\xc0\x00"
@@ -47,26 +46,6 @@ def packet_id_bytes(packet_id: int) -> bytes:
     if not 1 <= packet_id <= 65_535:  # [v3 MQTT-2.3.1-1]
         raise LocalProtocolError(f"packet identifier {packet_id} is not within 1 to 65,535")
     return packet_id.to_bytes(2, "big")
-
-
-def _binary(data: bytes, name: str) -> bytes:
-    if len(data) > LARGEST_STRING_BYTES:  # [v3 MQTT-4.7.3-3]
-        raise LocalProtocolError(f"{name} has {len(data)} bytes; 65,535 is the most")
-    return len(data).to_bytes(2, "big") + data
-
-
-def text_bytes(text: str, name: str) -> bytes:
-    """Text as UTF-8. Raises `LocalProtocolError` for U+0000 and surrogates (1.5.3)."""
-    if "\0" in text:
-        raise LocalProtocolError(f"{name} has U+0000")  # [v3 MQTT-1.5.3-2]
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:  # [v3 MQTT-1.5.3-1]
-        raise LocalProtocolError(f"{name} cannot be UTF-8: {error.reason}") from None
-
-
-def _text(text: str, name: str) -> bytes:
-    return _binary(text_bytes(text, name), name)
 
 
 def topic_name_bytes(topic: str) -> bytes:
@@ -90,7 +69,7 @@ def topic_filter_bytes(topic_filter: str) -> bytes:
 def _frame(first: int, body: bytes) -> bytes:
     if len(body) > LARGEST_REMAINING_LENGTH:
         raise LocalProtocolError(f"packet of {len(body)} bytes is over 268,435,455")
-    return bytes([first]) + encode_remaining_length(len(body)) + body
+    return bytes([first]) + encode_variable(len(body)) + body
 
 
 def encode_connect(packet: Connect) -> bytes:
@@ -105,20 +84,20 @@ def encode_connect(packet: Connect) -> bytes:
     if not 0 <= packet.keep_alive_s <= 65_535:
         raise LocalProtocolError(f"keep alive {packet.keep_alive_s} is not within 0 to 65,535")
     flags = 0x02 if packet.clean_start else 0
-    payload = _text(packet.client_id, "client identifier")  # [v3 MQTT-3.1.3-3]
+    payload = text_field(packet.client_id, "client identifier")  # [v3 MQTT-3.1.3-3]
     will = packet.will
     if will is not None:  # [v3 MQTT-3.1.2-9]; without one the bits stay 0  [v3 MQTT-3.1.2-11]
         if not 0 <= will.qos <= 2:  # [v3 MQTT-3.1.2-14]
             raise LocalProtocolError(f"will QoS is {will.qos}")
         flags |= 0x04 | (will.qos << 3) | (0x20 if will.retain else 0)
-        payload += _binary(topic_name_bytes(will.topic), "will topic")
-        payload += _binary(will.payload, "will message")
+        payload += binary_field(topic_name_bytes(will.topic), "will topic")
+        payload += binary_field(will.payload, "will message")
     if packet.username is not None:  # [v3 MQTT-3.1.2-18] [v3 MQTT-3.1.2-19]
         flags |= 0x80
-        payload += _text(packet.username, "user name")
+        payload += text_field(packet.username, "user name")
     if packet.password is not None:  # [v3 MQTT-3.1.2-20] [v3 MQTT-3.1.2-21]
         flags |= 0x40
-        payload += _binary(packet.password, "password")
+        payload += binary_field(packet.password, "password")
     name = b"\0\4MQTT" if packet.level == MQTT_3_1_1 else b"\0\6MQIsdp"
     header = name + bytes([packet.level, flags]) + packet.keep_alive_s.to_bytes(2, "big")
     return _frame(0x10, header + payload)
@@ -161,7 +140,7 @@ def encode_subscribe(packet: Subscribe) -> bytes:
         if not 0 <= subscription.qos <= 2:  # [v3 MQTT-3.8.3-4]
             raise LocalProtocolError(f"requested QoS is {subscription.qos}")
         utf8 = topic_filter_bytes(subscription.topic_filter)
-        parts.append(_binary(utf8, "topic filter"))
+        parts.append(binary_field(utf8, "topic filter"))
         parts.append(bytes([subscription.qos]))
     return _frame(0x82, b"".join(parts))
 
@@ -182,7 +161,7 @@ def encode_unsubscribe(packet: Unsubscribe) -> bytes:
         raise LocalProtocolError("UNSUBSCRIBE needs a topic filter")
     parts = [packet_id_bytes(packet.packet_id)]
     for topic_filter in packet.topic_filters:
-        parts.append(_binary(topic_filter_bytes(topic_filter), "topic filter"))
+        parts.append(binary_field(topic_filter_bytes(topic_filter), "topic filter"))
     return _frame(0xA2, b"".join(parts))
 
 

@@ -27,7 +27,7 @@ from mqtt_core import (
     make_publish,
 )
 from mqtt_core._encode import _frame
-from mqtt_core._message import encode_remaining_length
+from mqtt_core._property_codec import encode_variable
 from tests.core import wire
 
 WRITTEN: list[tuple[Packet, bytes]] = [
@@ -147,7 +147,7 @@ def test_what_mqtt_forbids_is_not_written(packet: Packet) -> None:
 def test_a_remaining_length_takes_the_bytes_of_the_standards_table(
     length: int, encoded: str
 ) -> None:
-    assert encode_remaining_length(length).hex() == encoded == wire.remaining_length(length).hex()
+    assert encode_variable(length).hex() == encoded == wire.remaining_length(length).hex()
 
 
 def test_a_packet_over_the_largest_remaining_length_is_not_written() -> None:
