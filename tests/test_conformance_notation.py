@@ -245,10 +245,43 @@ def test_a_length_of_five_bytes_is_none() -> None:
     assert read_variable_byte_integer(b"\xff", 0) is None
 
 
-@given(st.binary(min_size=1, max_size=60))
-def test_any_packet_is_described(packet: bytes) -> None:
-    assert parse_pattern(notation(packet)).encode(Scope()) == packet
-    assert describe(packet)
+@given(st.binary(min_size=1, max_size=60), st.sampled_from((4, 5)))
+def test_any_packet_is_described(packet: bytes, level: int) -> None:
+    assert parse_pattern(notation(packet, level)).encode(Scope()) == packet
+    assert describe(packet, level)
+
+
+@given(st.integers(0, 255), st.binary(max_size=60), st.sampled_from((4, 5)))
+def test_any_packet_of_the_right_length_is_described(first: int, body: bytes, level: int) -> None:
+    packet = bytes((first, len(body))) + body
+    assert parse_pattern(notation(packet, level)).encode(Scope()) == packet
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10 rl s'MQTT' 05 02 u60 [] c'a'",
+        "10 rl s'MQTT' 05 c6 u60 [receive-maximum 5] c'a' [topic-alias 3] t'w' s'z' s'u' s'p'",
+        "20 rl 00 00 [assigned-client-identifier 'x', topic-alias-maximum 10]",
+        "20 rl 00 87 [reason-string 'no']",
+        "30 rl t't' [] 'x'",
+        "30 rl s'' [topic-alias 1] 'x'",
+        "32 rl t't' u10 [user-property 'k' 'v', user-property 'k' '']",
+        "40 02 u10",
+        "40 rl u10 10",
+        "40 rl u10 87 [reason-string 'no']",
+        "82 rl u1 [subscription-identifier 200] t'$share/g/t' 01",
+        "90 rl u1 [] 01",
+        "a2 rl u1 [] t't'",
+        "b0 rl u1 [] 11",
+        "e0 00",
+        "e0 rl 04",
+        "e0 rl 81 [reason-string 'bad']",
+        "f0 rl 18 [authentication-method 'X', authentication-data '\\x00\\xff']",
+    ],
+)
+def test_packets_of_5_are_described_in_the_notation(text: str) -> None:
+    assert notation(parse_pattern(text).encode(Scope()), level=5) == text
 
 
 @pytest.mark.parametrize(
