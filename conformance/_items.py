@@ -86,9 +86,10 @@ class Between:
 
 @dataclass(frozen=True)
 class RemainingLength:
-    """The length of what follows in the packet, plus `lie`."""
+    """The length of what follows in the packet, plus `lie`; where it comes, at most `most`."""
 
     lie: int
+    most: int | None = None
 
 
 @dataclass(frozen=True)

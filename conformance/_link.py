@@ -76,7 +76,8 @@ class Link:
         for packet in self._received.feed(data):
             self.packets.append(packet)
             self._note_connect(packet)
-            self.pings_unanswered -= packet == _PINGRESP_PACKET
+            if packet == _PINGRESP_PACKET and self.pings_unanswered:  # else the ping was odd
+                self.pings_unanswered -= 1
             if packet[0] == CONNACK:
                 read = read_variable_byte_integer(packet, 1)
                 self.is_accepted = read is not None and packet[read[1] + 1 :][:1] == b"\0"

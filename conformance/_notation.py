@@ -40,7 +40,7 @@ from conformance._properties import (
 ALLOWED = (
     "hex pairs (20 02), u10 (two bytes), 'text', s'text' (two bytes of length, then text), "
     "c'client id', t'topic', s(...), t(...), v(...), [property value, ...], (a | b), X*3, rl, "
-    "rl+1, $name, $name:N, $name:*, d$name, ?, .."
+    "rl+1, rl..99, r00 (a reason code), $name, $name:N, $name:*, d$name, ?, .."
 )
 IN_BRACKETS = "[receive-maximum 10, user-property 'a' 'b', no reason-string, ..]"
 
@@ -143,6 +143,13 @@ def split_cells(line: str) -> list[str]:
     return [cell.strip() for cell in _split_outside_quotes(line, "|")]
 
 
+def _reason(code: bytes) -> Item:
+    """A reason code and properties, each left out where that may be (3.4.2.1, 3.4.2.2.1)."""
+    any_properties = Properties((), are_others_allowed=True)
+    branches: list[Items] = [(Literal(code),), (Literal(code), any_properties)]
+    return Choice(tuple([(), *branches] if code == b"\0" else branches))
+
+
 def _split_outside_quotes(text: str, separator: str) -> list[str]:
     parts, start, depth, index = [], 0, 0, 0
     while index < len(text):
@@ -195,7 +202,8 @@ def _unescape(body: str) -> bytes:
 
 _TOKEN = re.compile(
     r"""(?P<number>u(?P<value>\d+)(?!\w))
-      | (?P<length>rl(?P<lie>[+-]\d+)?(?!\w))
+      | (?P<reason>r(?P<code>[0-9A-Fa-f]{2})(?!\w))
+      | (?P<length>rl(?P<lie>[+-]\d+)?(?:\.\.(?P<most>\d+))?(?!\w))
       | (?P<decimal>d\$(?P<digits>[A-Za-z_]\w*))
       | (?P<variable>\$(?P<name>[A-Za-z_]\w*)(?::(?P<width>\d+|\*))?)
       | (?P<rest>\.\.)
@@ -354,8 +362,11 @@ class _Reader:
                 if value > 0xFFFF:
                     raise NotationError(f"{found[0]} does not fit in two bytes: at most u65535")
                 return Literal(value.to_bytes(2, "big"))
+            case "reason":
+                return _reason(bytes.fromhex(found["code"]))
             case "length":
-                return RemainingLength(int(found["lie"] or 0))
+                most = int(found["most"]) if found["most"] else None
+                return RemainingLength(int(found["lie"] or 0), most)
             case "decimal":
                 return Decimal(found["digits"])
             case "variable":

@@ -63,7 +63,7 @@ _WAIT = re.compile(r"@\s*(?P<seconds>\d+(?:\.\d+)?)s$")
 _REPEAT = re.compile(r"repeat\s+(?P<count>\d+)(?:\s+as\s+(?P<variable>[A-Za-z_]\w*))?$")
 _NAMES = re.compile(r"(?P<verb>distinct|forget)(?P<names>(?:\s+\$[A-Za-z_]\w*)+)$")
 _IDS = re.compile(r"(MQTT|P5)-\d+\.\d+\.\d+-\d+$")
-_REFUSED = re.compile(r"refused\s+(?P<reasons>[0-9a-fA-F]{2}(\s*\|\s*[0-9a-fA-F]{2})*)$")
+_REFUSED = re.compile(r"refused\s+(?P<reasons>[0-9a-fA-F]{2}(\s+or\s+[0-9a-fA-F]{2})*)$")
 _JOINS = re.compile(
     r"(?P<version>3\.1\.1)?\s*(?P<mode>clean|keep|resume)?\s*"
     r"(?:as\s+(?P<id>[cs]'(?:[^'\\]|\\.)*'))?\s*"
@@ -302,7 +302,7 @@ class _ScenarioParser:
             _, name, *arguments = rest.split(maxsplit=2)
             return EventIs(self.line, name, self._arguments(arguments[0] if arguments else ""))
         if found := _REFUSED.match(rest):
-            reasons = tuple(int(reason, 16) for reason in found["reasons"].split("|"))
+            reasons = tuple(int(reason, 16) for reason in found["reasons"].split("or"))
             return Refused(self.line, link, reasons, within_s)
         return State(self.line, link, self._one_of(rest, _STATES), within_s)
 

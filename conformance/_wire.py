@@ -46,7 +46,7 @@ def encode(items: Items, scope: Scope) -> bytes:
                 out += scope.values[name]
             case Decimal(name):
                 out += _decimal(name, scope.values)
-            case RemainingLength(lie):
+            case RemainingLength(lie, None):
                 rest = encode(items[index + 1 :], scope)
                 return out + variable_byte_integer(len(rest) + lie) + rest
             case Prefixed(kind, inner):
@@ -108,6 +108,8 @@ def is_sendable(items: Items) -> bool:
         match item:
             case AnyByte() | Rest() | Between():
                 return False
+            case RemainingLength(_, most) if most is not None:
+                return False
             case Prefixed(_, inner) | Repeated(inner, _):
                 if not is_sendable(inner):
                     return False
@@ -153,9 +155,9 @@ def _match_item(
                 yield end, values
         case Variable(name, width):
             yield from _match_variable(name, width, data, start, end, values)
-        case RemainingLength(lie):
+        case RemainingLength(lie, most):
             read = read_variable_byte_integer(data, start)
-            if read is not None:
+            if read is not None and (most is None or read[0] <= most):
                 minimal = len(variable_byte_integer(read[0])) == read[1] - start
                 if minimal and read[0] == len(data) - read[1] + lie:
                     yield read[1], values

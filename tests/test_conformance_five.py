@@ -124,7 +124,7 @@ def test_what_joins_and_subscribes_are_in_5() -> None:
 def test_a_refusal_after_connack_is_a_disconnect(answer: str, ours: str, other: str) -> None:
     for is_ours, expected in ((True, ours), (False, other)):
         result = played(
-            "a joins\na > c1 00\na = refused 82 | 81",
+            "a joins\na > c1 00\na = refused 82 or 81",
             f"{HELLO}\nc1 00 => {answer}",
             is_ours=is_ours,
         )

@@ -41,6 +41,7 @@ from conformance._readable import describe, notation
         ("20 02 00 05 | 20 02 00 04", b"\x20\x02\0\5"),
         ("(32 | 3a) 00", b"\x32\0"),
         ("'|;()#'", b"|;()#"),
+        ("40 rl u1 r00 ; 40 rl u1 r87", b"\x40\2\0\1\x40\3\0\1\x87"),
         ("[]", b"\0"),
         ("[receive-maximum 10]", b"\3\x21\0\x0a"),
         ("[maximum-qos 1, topic-alias 2]", b"\5\x24\1\x23\0\2"),
@@ -122,6 +123,14 @@ def test_a_failed_match_binds_nothing() -> None:
         ("$x:1 $y:*", b"abc", 0),
         ("30 t't'", b"\x30\0\1t", 0),
         ("30 t('t' 74)", b"\x30\0\2tt", 0),
+        ("30 rl..2 ..", b"\x30\2ab", 0),
+        ("30 rl..2 ..", b"\x30\3abc", None),
+        ("40 rl u1 r00", b"\x40\2\0\1", 0),
+        ("40 rl u1 r00", b"\x40\3\0\1\0", 0),
+        ("40 rl u1 r00", b"\x40\4\0\1\0\0", 0),
+        ("40 rl u1 r10", b"\x40\2\0\1", None),
+        ("40 rl u1 r10", b"\x40\4\0\1\x10\0", 0),
+        ("40 rl u1 (r00 | r10)", b"\x40\3\0\1\x10", 0),
         ("[]", b"\0", 0),
         ("[]", b"\x80\0", None),
         ("[]", b"\2\x24\1", None),
@@ -205,7 +214,7 @@ def test_complaints_say_what_is_allowed() -> None:
 
 def test_what_comes_cannot_be_sent() -> None:
     for text in (
-        *("?", "..", "s(..)", "(? | 00)", "?*3", "[..]", "[no topic-alias]", "[topic-alias ?]"),
+        *("?", "..", "rl..9 00", "s(..)", "(? | 00)", "?*3", "[..]", "[no topic-alias]", "[topic-alias ?]"),
         *("[topic-alias 1-2]", "[reason-string ?]"),
     ):
         assert not parse_pattern(text).is_sendable()

@@ -122,7 +122,7 @@ def test_steps_of_5() -> None:
         b joins
         c joins 3.1.1 resume
         a subscribes t'a' at 1 with [subscription-identifier 7]
-        a = refused 94 | 82 within 3s
+        a = refused 94 or 82 within 3s
         """
     )
     assert scenario.proves == ("v5 P5-3.3.4-3", "v5 MQTT-3.3.4-3")
