@@ -33,6 +33,7 @@ from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Ch
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
 from mqtt_core.broker._limits import LIMITS, Limit, Limits, LimitValue
 from mqtt_core.broker._memory_engine import MemoryEngine
+from mqtt_core.broker._particulars import Options, Particulars
 from mqtt_core.broker._retained import LEVEL_BYTES as RETAINED_LEVEL_BYTES
 from mqtt_core.broker._retained import RetainedMessages
 from mqtt_core.broker._router import LEVEL_BYTES as FILTER_LEVEL_BYTES
@@ -130,6 +131,8 @@ __all__ = [
     "MatchRetained",
     "MemoryEngine",
     "Operation",
+    "Options",
+    "Particulars",
     "Policy",
     "PutRetained",
     "QueuePage",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final, cast, final
 
 from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._particulars import RETAINED, Particulars
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._retained import Position
 from mqtt_core.broker._sending import Sending
@@ -31,7 +32,7 @@ class Bursts:
         self._ws: Final = workspace
         self._sending: Final = sending
 
-    def start(self, session: Session, topic_filter: bytes, qos: int) -> None:
+    def start(self, session: Session, topic_filter: bytes, qos: int, identifier: int = 0) -> None:
         """Send the retained messages that match a new subscription.  [v3 MQTT-3.3.1-6]"""
         is_local = topic_filter.startswith(b"$SYS/") or topic_filter == b"$SYS"
         bursts = session.bursts
@@ -39,7 +40,8 @@ class Bursts:
             bursts = {}
             session.bursts = bursts
         # One that has not ended begins again; what is under way for it is dropped.
-        bursts[topic_filter] = RetainedBurst(topic_filter, qos, is_local)
+        particulars = Particulars(True, (identifier,)) if identifier else RETAINED
+        bursts[topic_filter] = RetainedBurst(topic_filter, qos, is_local, particulars)
         channel = session.channel
         if channel is not None:
             self._ws.mark_dirty(channel)

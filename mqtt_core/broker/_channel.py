@@ -14,6 +14,7 @@ from mqtt_core._output import Output
 from mqtt_core._packets import Packet, Will
 from mqtt_core.broker._causes import OPEN
 from mqtt_core.broker._deadlines import Deadline
+from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_NO
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from mqtt_core.broker._connecting import Attempt
     from mqtt_core.broker._publishing import FanOut
     from mqtt_core.broker._session import Session
+
+LAYOUT_3: Final = 0
+LAYOUT_5: Final = 1
+LAYOUT_5_OWN: Final = 2
+"""How a channel's packets are laid out: as in MQTT 3.1.1, as in 5.0 and shared by all, or made
+for this client alone, because it takes topic aliases or limits the size of packets."""
 
 CLOSE_NO: Final = 0
 CLOSE_AFTER_FLUSH: Final = 1
@@ -53,6 +60,9 @@ class Channel(Work):
         "session",
         "attempt",
         "will",
+        "layout",
+        "aliases",
+        "max_packet_bytes",
         "cause",
         "close",
         "wants_read",
@@ -103,6 +113,9 @@ class Channel(Work):
         self.session: Session | None = None
         self.attempt: Attempt | None = None
         self.will: Will | None = None
+        self.layout = LAYOUT_3
+        self.aliases: OutboundAliases | None = None
+        self.max_packet_bytes = 0  # the client takes no larger ones; 0 for no limit
         self.cause = OPEN
         self.close = CLOSE_NO
         self.wants_read = True

@@ -211,7 +211,7 @@ class Committing:
             for session, gated in resting.gated:
                 gated.is_ready = True
                 self._sending.open_gate(session)
-            for session, _ in resting.stored:
+            for session, _, _ in resting.stored:
                 if session.channel is not None:
                     ws.mark_dirty(session.channel)
         self._settle(commitment)

@@ -46,6 +46,7 @@ class FanOut(Work):
         "packet",
         "begun",
         "then",
+        "found",
         "_publishing",
         "_lists",
         "_granted",
@@ -69,6 +70,7 @@ class FanOut(Work):
         self.packet: Final = packet
         self.begun: Final = begun
         self.then: Will | None = None  # published behind this one
+        self.found: Final = found
         self._publishing: Final = publishing
         self._lists: Final[list[list[Subscriber]]] = []
         self._granted: Final[list[int]] = []
@@ -89,6 +91,8 @@ class FanOut(Work):
 
     def deliver_some(self, delivery: Delivery, count: int) -> bool:
         """Deliver to at most `count` receivers; True when all have it."""
+        delivery.publisher = self.channel
+        delivery.found = self.found
         while self._list_at < len(self._lists) and count > 0:
             subscribers = self._lists[self._list_at]
             stop = min(len(subscribers), self._at + count)
@@ -219,6 +223,8 @@ class Publishing:
                     self._fan_out(FanOut(self, message, found, channel, packet, begun))
                     return
                 ws.is_bulk = True
+            self._delivery.publisher = channel
+            self._delivery.found = found
             if count == 1:
                 self._deliver_one(found[0], message)
             else:

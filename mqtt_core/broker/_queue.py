@@ -12,6 +12,7 @@ from collections import deque
 from typing import Final, final
 
 from mqtt_core._message import Message
+from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._store import Queued
 
 _SIZE_BITS: Final = 30  # a packet has at most 268,435,460 bytes
@@ -66,9 +67,11 @@ class Queue:
         """Whether a message waits that only the engine has."""
         return bool(self._stored)
 
-    def add(self, number: int, qos: int, message: Message) -> None:
+    def add(
+        self, number: int, qos: int, message: Message, particulars: Particulars | None = None
+    ) -> None:
         """Append a message to be kept here."""
-        entry = Queued(number, qos, message)
+        entry = Queued(number, qos, message, particulars)
         if qos == 0:
             if self._qos_0 is None:
                 self._qos_0 = deque()

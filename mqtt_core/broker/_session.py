@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 from mqtt_core._flow import Flow
 from mqtt_core._message import Message
 from mqtt_core.broker._deadlines import Deadline
+from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._router import Subscriber
 
@@ -25,6 +26,7 @@ class RetainedBurst:
         "topic_filter",
         "qos",
         "is_local",
+        "particulars",
         "position",
         "is_reading",
         "room",
@@ -32,9 +34,12 @@ class RetainedBurst:
         "left",
     )
 
-    def __init__(self, topic_filter: bytes, qos: int, is_local: bool) -> None:
+    def __init__(
+        self, topic_filter: bytes, qos: int, is_local: bool, particulars: Particulars
+    ) -> None:
         self.topic_filter: Final = topic_filter
         self.qos: Final = qos
+        self.particulars: Final = particulars
         self.is_local: Final = is_local  # `$SYS` topics, which no engine knows
         self.position: object | None = None
         self.is_reading = False  # a page is under way
@@ -80,7 +85,8 @@ class Session:
         "gate",
         "numbers",
         "unstored",
-        "retained_ids",
+        "particulars",
+        "optioned",
         "verdicts",
         "expires_at",
         "deadline",
@@ -104,7 +110,8 @@ class Session:
         self.gate: deque[GatedSend] | None = None
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
         self.unstored: dict[int, Commitment] | None = None  # QoS 2 messages not stored yet
-        self.retained_ids: set[int] | None = None  # in flight with the RETAIN flag
+        self.particulars: dict[int, Particulars] | None = None  # by packet identifier
+        self.optioned = 0  # subscriptions with options
         self.verdicts: dict[tuple[int, bytes], bool] | None = None
         self.expires_at = 0.0
         self.deadline: Deadline | None = None
@@ -117,6 +124,27 @@ class Session:
             queue = Queue()
             self.queue = queue
         return queue
+
+    def note_particulars(self, packet_id: int, particulars: Particulars) -> None:
+        """Remember what a delivery has of its own, for as long as it is in flight."""
+        known = self.particulars
+        if known is None:
+            known = {}
+            self.particulars = known
+        known[packet_id] = particulars
+
+    def particulars_of(self, packet_id: int) -> Particulars | None:
+        """What a delivery in flight has of its own."""
+        known = self.particulars
+        return None if known is None else known.get(packet_id)
+
+    def forget_particulars(self, packet_id: int) -> None:
+        """A delivery is done with."""
+        known = self.particulars
+        if known is not None:
+            known.pop(packet_id, None)
+            if not known:
+                self.particulars = None
 
     @property
     def goes_direct(self) -> bool:

@@ -105,8 +105,8 @@ class Sessions:
         """A session as the storage engine has it."""
         ws = self._ws
         session = self.make(record.client_id, record.session)
-        for topic_filter, qos in record.subscriptions.items():
-            ws.router.subscribe(session, topic_filter, qos)
+        for topic_filter, (qos, options) in record.subscriptions.items():
+            ws.router.subscribe(session, topic_filter, qos, options)
         flow = ws.new_flow()
         session.flow = flow
         numbers: dict[int, int] = {}
@@ -117,10 +117,8 @@ class Sessions:
             message = None if sent.is_received else sent.message
             flow.restore(sent.packet_id, message, step)
             numbers[sent.packet_id] = sent.number
-            if sent.retain:
-                if session.retained_ids is None:
-                    session.retained_ids = set()
-                session.retained_ids.add(sent.packet_id)
+            if sent.particulars is not None:
+                session.note_particulars(sent.packet_id, sent.particulars)
         session.numbers = numbers
         flow.held = set(record.held) if record.held else None
         ws.held_identifiers += len(record.held)
@@ -213,5 +211,5 @@ class Sessions:
         session.gate = None
         session.numbers = None
         session.unstored = None
-        session.retained_ids = None
+        session.particulars = None
         session.verdicts = None

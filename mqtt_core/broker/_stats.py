@@ -25,6 +25,8 @@ class Stats:
         "dropped_session_ended",
         "dropped_retained_limit",
         "dropped_unauthorized",
+        "dropped_too_large",
+        "messages_expired",
         "refused_queue_full",
         "connections",
         "half_connected",
@@ -57,6 +59,8 @@ class Stats:
         self.dropped_session_ended = 0
         self.dropped_retained_limit = 0
         self.dropped_unauthorized = 0
+        self.dropped_too_large = 0
+        self.messages_expired = 0
         self.refused_queue_full = 0
         self.connections = 0
         self.half_connected = 0
