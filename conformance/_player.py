@@ -349,9 +349,10 @@ class _Player:
                     self.choices.append(branch[0].line)
                 self.run(branch)
                 return
-        for branch in step.branches:  # What needs no packet: `= nothing`, `= open`.
+        for number, branch in enumerate(step.branches):  # No packet: `= nothing`, `= open`.
             if isinstance(branch[0], State) and branch[0].state != "closed":
-                self.choices.append(branch[0].line)
+                if number:
+                    self.choices.append(branch[0].line)
                 self.run(branch)
                 return
         self.run(step.branches[0])  # It fails there, and says how.
