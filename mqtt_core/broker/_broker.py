@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
+from mqtt_core._codes import MQTT_3_1_1
 from mqtt_core._connection import Connection
 from mqtt_core._errors import ConnectionRefused, RemoteProtocolError
 from mqtt_core._message import make_message
@@ -31,6 +32,7 @@ from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR, Fact
+from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._incoming import Incoming
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
@@ -39,6 +41,8 @@ from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._stats import Stats, SysTopics
 from mqtt_core.broker._store import Completion, Failed, Request
+from mqtt_core.broker._subscribing import Subscribing
+from mqtt_core.broker._wills import Wills
 from mqtt_core.broker._workspace import WAIT_NO, Workspace
 
 RUNNING: Final = 0
@@ -117,18 +121,18 @@ class Broker:
         self._authorizer: Final = Authorizer(ws)
         self._committing: Final = Committing(ws, self._delivery, self._sending)
         self._publishing: Final = Publishing(ws, self._delivery, self._committing, self._authorizer)
-        self._sessions: Final = Sessions(ws, self._delivery)
+        self._sessions: Final = Sessions(ws, self._delivery, Wills(ws, self._publishing))
         self._endings: Final = Endings(ws, self._sessions, self._publishing)
         self._connecting: Final = Connecting(
             ws, self._sessions, self._sending, self._authorizer, self._endings
         )
+        gating = Gating(ws, self._committing)
         self._incoming: Final = Incoming(
             ws,
             self._sending,
             self._publishing,
-            self._committing,
-            self._bursts,
-            self._authorizer,
+            Subscribing(ws, self._bursts, self._authorizer, gating),
+            gating,
             self._connecting,
             self._endings,
         )
@@ -148,6 +152,7 @@ class Broker:
             SERVER,
             topics=ws.topics,
             writers=ws.writers,
+            newest_level=MQTT_3_1_1,
             max_packet_size_bytes=ws.limits.max_packet_size_bytes,
             max_filters=ws.limits.max_filters_per_packet * _MOST_FILTERS,
             now=now,
@@ -261,6 +266,7 @@ class Broker:
             statement=error.statement,
             offset=error.offset,
             detail=error.message,
+            reason=error.reason,
         )
 
     def _fault(self, channel: Channel | None, error: Exception) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
+from mqtt_core._codes import SUCCESS
 from mqtt_core._message import Message
 from mqtt_core._packets import Publish
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED
@@ -167,7 +168,7 @@ class Committing:
     def _wait(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
         if channel.close != CLOSE_NO:
             return
-        ack = GatedAck(_ack(packet), False)
+        ack = GatedAck(_ack(packet, SUCCESS), False)
         if channel.acks is None:
             channel.acks = deque()
         channel.acks.append(ack)
@@ -263,17 +264,20 @@ class Committing:
 
     # Acknowledgements
 
-    def acknowledge(self, channel: Channel, packet: Publish) -> None:
-        """Acknowledge by QoS, behind those that still wait.  [v3 MQTT-3.3.4-1]"""
+    def acknowledge(self, channel: Channel, packet: Publish, reason: int = SUCCESS) -> None:
+        """Acknowledge by QoS, behind those that still wait.
+
+        [v3 MQTT-3.3.4-1] [MQTT-3.3.4-1] [MQTT-3.4.2-1] [MQTT-3.5.2-1]
+        """
         qos = packet.message.qos
         if qos == 0 or channel.close != CLOSE_NO:
             return
         ws = self._ws
         if channel.acks is not None:  # [v3 MQTT-4.6.0-2] [v3 MQTT-4.6.0-3]
-            channel.acks.append(GatedAck(_ack(packet), True))
+            channel.acks.append(GatedAck(_ack(packet, reason), True))
             ws.pause_if_behind(channel)
             return
-        ws.answer(channel, 0x40 if qos == 1 else 0x50, packet.packet_id)
+        ws.answer(channel, 0x40 if qos == 1 else 0x50, packet.packet_id, reason)
 
     def send_acks(self, channel: Channel) -> None:
         """Send the acknowledgements whose turn has come."""
@@ -287,6 +291,9 @@ class Committing:
         self._ws.resume_if_caught_up(channel)
 
 
-def _ack(packet: Publish) -> bytes:
-    first = b"\x40\x02" if packet.message.qos == 1 else b"\x50\x02"
-    return first + packet.packet_id.to_bytes(2, "big")
+def _ack(packet: Publish, reason: int) -> bytes:
+    packet_id = packet.packet_id
+    first = 0x40 if packet.message.qos == 1 else 0x50
+    if reason:
+        return bytes([first, 3, packet_id >> 8, packet_id & 0xFF, reason])
+    return bytes([first, 2, packet_id >> 8, packet_id & 0xFF])

@@ -10,22 +10,38 @@ from __future__ import annotations
 
 from typing import Final, cast, final
 
+from mqtt_core._announced import Announced
 from mqtt_core._codes import (
     CLIENT_IDENTIFIER_NOT_VALID,
     CONNACK_RETURN_CODES,
+    MQTT_3_1,
+    MQTT_3_1_1,
+    MQTT_5,
     NOT_AUTHORIZED,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    SERVER_BUSY,
     SERVER_UNAVAILABLE,
     SUCCESS,
     reason_name,
 )
 from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._packets import ConnAck, Connect
+from mqtt_core._properties import Properties
+from mqtt_core.broker._announcing import (
+    connack_properties,
+    keep_alive_s,
+    reason_properties,
+    session_expiry_s,
+)
 from mqtt_core.broker._auth import ASK, DENY, WILL_ACTION, AuthRequest, Decision
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
-from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._channel import LAYOUT_5, LAYOUT_5_OWN, Channel
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR
+from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
@@ -45,6 +61,8 @@ from mqtt_core.broker._store import (
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
 _GENERATED_ID_BYTES: Final = 16
+_VERSIONS: Final[dict[int, str]] = {MQTT_3_1: "3.1", MQTT_3_1_1: "3.1.1", MQTT_5: "5.0"}
+_PACKET_MARGIN_BYTES: Final = 1_024  # by which a delivery may be larger than what was published
 
 
 @final
@@ -56,6 +74,7 @@ class Attempt:
         "connect",
         "client_id",
         "is_unrestricted",
+        "expiry_s",
         "is_over",
         "record",
         "new_key",
@@ -64,10 +83,11 @@ class Attempt:
         "has_will",
     )
 
-    def __init__(self, channel: Channel, connect: Connect, client_id: str) -> None:
+    def __init__(self, channel: Channel, connect: Connect, client_id: str, expiry_s: int) -> None:
         self.channel: Final = channel
         self.connect: Final = connect
         self.client_id: Final = client_id
+        self.expiry_s: Final = expiry_s  # how long its session outlives the connection
         self.is_unrestricted = False
         self.is_over = False  # its channel has ended, or a newer attempt has won
         self.record: SessionRecord | None = None
@@ -117,10 +137,10 @@ class Connecting:
                 f"client identifier is longer than {limits.max_client_id_bytes} bytes",
             )
             return
-        attempt = Attempt(channel, connect, client_id)
+        attempt = Attempt(channel, connect, client_id, session_expiry_s(connect, limits))
         channel.attempt = attempt
         if channel.is_over_limit:
-            self.refuse(channel, SERVER_UNAVAILABLE, "max_connections is reached")
+            self.refuse(channel, SERVER_BUSY, "max_connections is reached")
             return
         token = ws.next_id()
         request = AuthRequest(
@@ -144,7 +164,7 @@ class Connecting:
         assert attempt is not None
         if not decision.is_accepted:
             reason = decision.reason
-            if reason not in CONNACK_RETURN_CODES:
+            if attempt.connect.level != MQTT_5 and reason not in CONNACK_RETURN_CODES:
                 reason = NOT_AUTHORIZED
             self.refuse(channel, reason, "authentication failed")
             return
@@ -158,6 +178,13 @@ class Connecting:
         will = attempt.connect.will
         client_id = attempt.client_id
         if will is not None:
+            if attempt.connect.level == MQTT_5:
+                if will.qos > ws.limits.maximum_qos:  # [MQTT-3.2.2-12]
+                    self.refuse(channel, QOS_NOT_SUPPORTED, "the will's QoS is not served")
+                    return
+                if will.retain and not ws.limits.retain_available:  # [MQTT-3.2.2-13]
+                    self.refuse(channel, RETAIN_NOT_SUPPORTED, "wills are not retained here")
+                    return
             utf8 = will.topic.encode()
             if utf8 == b"$SYS" or utf8.startswith(b"$SYS/"):
                 self.refuse(channel, NOT_AUTHORIZED, "the will's topic is read-only")
@@ -175,8 +202,8 @@ class Connecting:
                     self.refuse(channel, NOT_AUTHORIZED, "the will's topic is not allowed")
                     return
         channel.wait = WAIT_CONNACK
-        if not self._sessions.has_room(client_id, not attempt.connect.clean_start):
-            self.refuse(channel, SERVER_UNAVAILABLE, "max_sessions is reached")
+        if not self._sessions.has_room(client_id, attempt.expiry_s > 0):
+            self.refuse(channel, QUOTA_EXCEEDED, "max_sessions is reached")
             return
         claims = self._sessions.claims
         older = claims.get(client_id)
@@ -211,23 +238,23 @@ class Connecting:
         elif record is not None:
             stored_key = record.session
         operations: list[Operation] = []
-        if connect.clean_start:
-            if stored_key:  # [v3 MQTT-3.1.2-6]
-                attempt.ended_key = stored_key
-                sessions.unborn.discard(stored_key)
-                sessions.dying.add(stored_key)
-                operations.append(EndSession(stored_key))
-        elif unborn:
+        is_kept = attempt.expiry_s > 0
+        if stored_key and (connect.clean_start or (unborn and not is_kept)):
+            # [v3 MQTT-3.1.2-6] [MQTT-3.1.2-4]
+            attempt.ended_key = stored_key
+            sessions.unborn.discard(stored_key)
+            sessions.dying.add(stored_key)
+            operations.append(EndSession(stored_key))
+            stored_key = 0
+        if unborn and stored_key == unborn:
             attempt.new_key = unborn
             attempt.has_adopted = True
-        elif not stored_key:
+        elif is_kept and not stored_key:
             attempt.new_key = ws.next_number()
             sessions.unborn.add(attempt.new_key)
             operations.append(SaveSession(attempt.new_key, client_id))
-        older = None if known is None else known.channel
         attempt.has_will = connect.will is not None
-        if attempt.has_will or (older is not None and older.will is not None):
-            # [v3 MQTT-3.1.2-8]
+        if attempt.has_will or (known is not None and known.has_will):  # [v3 MQTT-3.1.2-8]
             operations.append(SaveWill(client_id, connect.will))
         if operations:
             ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
@@ -256,20 +283,24 @@ class Connecting:
             self._sessions.end(known)
             ws.record(EndSession(known.key))
             known = None
+        if known is not None and known.will is not None:
+            known.will.is_stored = False  # replaced by what this CONNECT has stored
         is_stored = known is not None or attempt.record is not None or attempt.new_key != 0
-        if not attempt.connect.clean_start and not is_stored:
+        if attempt.expiry_s and not attempt.connect.clean_start and not is_stored:
             self.claimed(attempt, None)  # the session that was there has ended meanwhile
             return
         self._sessions.forget_claim(attempt)
         session, is_present = self._session_for(attempt, known)
+        session.expiry_s = attempt.expiry_s
         session.is_unrestricted = attempt.is_unrestricted
         session.username = None  # kept only where rules will ask for it
         if not attempt.is_unrestricted:
             session.username = attempt.connect.username
         channel.attempt = None
         channel.will = attempt.connect.will
-        self._answer(channel, ConnAck(is_present, SUCCESS))  # [v3 MQTT-3.2.0-1]
+        self._accept(attempt, is_present)
         self._sessions.attach(session, channel)
+        self._obey(session, channel, attempt.connect)
         self._endings.connected(channel)
         ws.stats.connects_accepted += 1
         ws.tell("client.connected", channel, detail=_describe(attempt, is_present))
@@ -278,15 +309,43 @@ class Connecting:
         ws.mark_dirty(channel)
         ws.queue_work(channel)
 
+    def _accept(self, attempt: Attempt, is_present: bool) -> None:
+        connect = attempt.connect
+        limits = self._ws.limits
+        properties = connack_properties(connect, limits, attempt.client_id, "")
+        # [v3 MQTT-3.2.0-1] [MQTT-3.2.0-1] [MQTT-3.1.4-5]
+        self._answer(attempt.channel, ConnAck(is_present, SUCCESS, properties))
+        attempt.channel.connection.keep_alive_s = keep_alive_s(connect, limits)
+
+    def _obey(self, session: Session, channel: Channel, connect: Connect) -> None:
+        """Keep to what the client has said that it takes."""
+        limits = self._ws.limits
+        window = limits.max_inflight_messages
+        if connect.level == MQTT_5:
+            announced = Announced(connect.properties)
+            window = min(window, announced.receive_maximum)  # [MQTT-3.3.4-9]
+            channel.layout = LAYOUT_5
+            most = min(announced.topic_alias_maximum, limits.max_outbound_aliases)
+            if most:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+                channel.aliases = OutboundAliases(most)
+                channel.layout = LAYOUT_5_OWN
+            if announced.maximum_packet_size < limits.max_packet_size_bytes + _PACKET_MARGIN_BYTES:
+                channel.max_packet_bytes = announced.maximum_packet_size
+                channel.layout = LAYOUT_5_OWN
+        if window < limits.max_inflight_messages or session.flow is not None:
+            self._ws.flow_of(session).window = window
+
     def _session_for(self, attempt: Attempt, known: Session | None) -> tuple[Session, bool]:
         """The session, and whether it was there before.  [v3 MQTT-3.1.4-3]"""
         sessions = self._sessions
         if attempt.connect.clean_start:
             if known is not None:
                 sessions.end(known)
-            return sessions.make(attempt.client_id, 0), False  # [v3 MQTT-3.2.2-1]
+            sessions.unborn.discard(attempt.new_key)
+            # [v3 MQTT-3.2.2-1] [MQTT-3.2.2-2]
+            return sessions.make(attempt.client_id, attempt.new_key), False
         if known is not None:
-            return known, True  # [v3 MQTT-3.2.2-2]
+            return known, True  # [v3 MQTT-3.2.2-2] [MQTT-3.2.2-3]
         if attempt.record is not None:
             return sessions.restore(attempt.record), True
         sessions.unborn.discard(attempt.new_key)
@@ -297,7 +356,6 @@ class Connecting:
 
         What a newer attempt of the client finds in the store, it deals with itself.
         """
-        ws = self._ws
         sessions = self._sessions
         known = sessions.get(attempt.client_id)
         if attempt.ended_key and known is not None and known.key == attempt.ended_key:
@@ -310,8 +368,7 @@ class Connecting:
         if attempt.new_key and newest is None:
             self._forget_unborn(attempt.new_key)
         if attempt.has_will and (newest is None or not newest.has_will):
-            older = None if known is None else known.channel
-            ws.record(SaveWill(attempt.client_id, None if older is None else older.will))
+            sessions.wills.save_again(attempt.client_id, known)
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
@@ -333,8 +390,19 @@ class Connecting:
             self.refuse(attempt.channel, SERVER_UNAVAILABLE, "storage is not available")
 
     def refuse(self, channel: Channel, reason: int, detail: str) -> None:
-        """Answer with a refusal and end the connection.  [v3 MQTT-3.2.2-5]"""
-        self._answer(channel, ConnAck(False, reason))  # [v3 MQTT-3.2.2-4]
+        """Answer with a refusal and end the connection.
+
+        [v3 MQTT-3.2.2-5] [MQTT-3.1.4-2] [MQTT-3.2.2-7]
+        """
+        properties: Properties = ()
+        attempt = channel.attempt
+        if channel.connection.level == MQTT_5:
+            most = 0
+            if attempt is not None:
+                most = Announced(attempt.connect.properties).maximum_packet_size
+            properties = reason_properties(detail, most)
+        # [v3 MQTT-3.2.2-4] [MQTT-3.2.2-6]
+        self._answer(channel, ConnAck(False, reason, properties))
         self._endings.end(channel, REFUSED, detail=f"{reason_name(reason)}: {detail}")
 
     def _answer(self, channel: Channel, connack: ConnAck) -> None:
@@ -346,13 +414,15 @@ class Connecting:
 
 def _describe(attempt: Attempt, is_present: bool) -> str:
     connect = attempt.connect
-    version = "3.1.1" if connect.level == 4 else "3.1"
-    kind = "clean session" if connect.clean_start else "persistent session"
-    parts = [
-        f"MQTT {version}",
-        kind + (", resumed" if is_present else ""),
-        f"keep-alive {connect.keep_alive_s} s",
-    ]
+    parts = [f"MQTT {_VERSIONS[connect.level]}"]
+    if connect.level == MQTT_5:
+        parts.append("clean start" if connect.clean_start else "session kept")
+        parts.append(f"session expiry {attempt.expiry_s} s")
+    else:
+        parts.append("clean session" if connect.clean_start else "persistent session")
+    if is_present:
+        parts.append("resumed")
+    parts.append(f"keep-alive {attempt.channel.connection.keep_alive_s} s")
     if connect.username is not None:
         parts.append(f"user {connect.username!r}")
     if connect.will is not None:

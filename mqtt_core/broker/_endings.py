@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from mqtt_core._codes import MQTT_5
+from mqtt_core._encode import encode
+from mqtt_core._packets import Disconnect
+from mqtt_core.broker._announcing import reason_properties
 from mqtt_core.broker._causes import (
     ANSWERS_UNREAD,
     CLIENT_DISCONNECTED,
     CONNECT_TIMED_OUT,
+    DISCONNECTED_WITH_WILL,
     EOF_BY_PEER,
     FAULT,
     KEEP_ALIVE_EXPIRED,
@@ -20,10 +25,12 @@ from mqtt_core.broker._causes import (
     REQUEST_TIMED_OUT,
     SEND_TIMED_OUT,
     SHUT_DOWN,
+    STORE_FAILED,
     TAKEN_OVER,
     TOO_MANY_HALF_CONNECTED,
     TRANSPORT_ERROR,
     cause_name,
+    cause_reason,
     publishes_will,
 )
 from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
@@ -31,6 +38,7 @@ from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARN
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._store import SaveWill
+from mqtt_core.broker._wills import will_delay_s
 from mqtt_core.broker._workspace import (
     ANSWER_DEADLINE,
     WAIT_NO,
@@ -58,6 +66,12 @@ _AT_ONCE: Final[tuple[int, ...]] = (
     CONNECT_TIMED_OUT,
     TOO_MANY_HALF_CONNECTED,
 )
+
+# Causes after which the client needs no word, because it has said the last one.
+_SAID_BY_CLIENT: Final[tuple[int, ...]] = (CLIENT_DISCONNECTED, DISCONNECTED_WITH_WILL)
+
+# Causes whose detail is for the log alone.
+_NOT_EXPLAINED: Final[tuple[int, ...]] = (FAULT, STORE_FAILED)
 
 _SEVERITIES: Final[dict[int, int]] = {
     CLIENT_DISCONNECTED: FACT_INFO,
@@ -193,8 +207,12 @@ class Endings:
         offset: int = -1,
         detail: str = "",
         error: Exception | None = None,
+        reason: int = 0,
     ) -> None:
-        """End a connection: session, will, and the socket after what is still to be sent."""
+        """End a connection: session, will, and the socket after what is still to be sent.
+
+        `reason` is the code to tell the client, 0 for that of the cause.
+        """
         if channel.close != CLOSE_NO or not channel.is_open:
             if cause in (EOF_BY_PEER, TRANSPORT_ERROR):
                 self._close_now(channel)
@@ -203,8 +221,11 @@ class Endings:
         channel.cause = cause
         channel.accepts = False
         channel.wait = WAIT_NO
+        if not reason:
+            reason = cause_reason(cause)
+        self._say_why(channel, cause, reason, detail)
         channel.connection.stop_reading()
-        self._tell(channel, cause, statement, offset, detail, error)
+        self._tell(channel, cause, statement, offset, detail, error, reason)
         attempt = channel.attempt
         if channel.session is None:
             ws.stats.half_connected -= 1
@@ -226,6 +247,23 @@ class Endings:
             ws.mark_dirty(channel)
         self._leave_session(channel, cause)
 
+    def _say_why(self, channel: Channel, cause: int, reason: int, detail: str) -> None:
+        """Send DISCONNECT to a client of MQTT 5.0 that has got its CONNACK.
+
+        [MQTT-3.14.0-1] [MQTT-4.13.1-1] [MQTT-4.13.2-1]
+        """
+        connection = channel.connection
+        if connection.level != MQTT_5 or channel.session is None or channel.gone:
+            return
+        if cause in _AT_ONCE or cause in _SAID_BY_CLIENT:
+            return
+        if not connection.peer.wants_problem_information or cause in _NOT_EXPLAINED:
+            detail = ""
+        properties = reason_properties(detail, channel.max_packet_bytes)
+        packet = Disconnect(reason, properties)
+        self._ws.write(channel, encode(packet, MQTT_5))  # [MQTT-3.14.2-1]
+        self._ws.stats.packets_sent += 1
+
     def _leave_session(self, channel: Channel, cause: int) -> None:
         session = channel.session
         if session is None:
@@ -234,14 +272,19 @@ class Endings:
         channel.will = None
         fan_out = channel.fan_out
         channel.fan_out = None
+        is_wanted = will is not None and publishes_will(cause)
+        is_delayed = will is not None and is_wanted and will_delay_s(will) > 0
+        if is_delayed and will is not None and session.channel is channel:
+            # Published at once if detaching ends the session.
+            self._sessions.wills.delay(session, will, cause == TAKEN_OVER)
         self._sessions.detach(channel)
-        if will is None:
+        if will is None or is_delayed:
             return
         # A durable store publishes the wills of a shut down server later; at a takeover the
         # newer CONNECT has replaced the stored will already.
         if cause != SHUT_DOWN and cause != TAKEN_OVER:
             self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
-        if not publishes_will(cause):
+        if not is_wanted:
             return
         if fan_out is not None:
             fan_out.then = will  # behind the message that is still on its way
@@ -256,6 +299,7 @@ class Endings:
         offset: int,
         detail: str,
         error: Exception | None,
+        reason: int,
     ) -> None:
         ws = self._ws
         severity = _SEVERITIES.get(cause, FACT_INFO)

@@ -202,7 +202,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "session_timeout_secs",
         604_800,
-        "Time a session is kept after its connection ended (one week).",
+        "Time a session is kept after its connection ended (one week); the most that a client of "
+        "MQTT 5.0 can ask for.",
         minimum=0,
         maximum=100 * _YEAR_S,
     ),
@@ -405,6 +406,90 @@ LIMITS: Final[tuple[Limit, ...]] = (
         maximum=86_400,
     ),
     Limit(
+        "mqtt5",
+        "receive_maximum",
+        1_024,
+        "QoS 1 and 2 messages that a client of MQTT 5.0 may send before they are acknowledged; "
+        "one that sends more is closed.",
+        minimum=1,
+        maximum=65_535,
+    ),
+    Limit(
+        "mqtt5",
+        "topic_alias_maximum",
+        32,
+        "Topic aliases that a client may set on a connection; 0 for none.",
+        minimum=0,
+        maximum=65_535,
+    ),
+    Limit(
+        "mqtt5",
+        "max_alias_bytes",
+        65_536,
+        "Bytes of the topics behind the aliases of one connection; more closes it.",
+        minimum=0,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "mqtt5",
+        "max_outbound_aliases",
+        32,
+        "Topic aliases used towards one client that takes them, if it takes as many.",
+        minimum=0,
+        maximum=65_535,
+    ),
+    Limit(
+        "mqtt5",
+        "max_user_properties",
+        100,
+        "User properties of one packet; more closes the connection.",
+        minimum=0,
+        maximum=1_000_000,
+    ),
+    Limit(
+        "mqtt5",
+        "max_property_bytes",
+        65_536,
+        "Bytes of all properties of one packet; more closes the connection.",
+        minimum=64,
+        maximum=_LARGEST_PACKET,
+    ),
+    Limit(
+        "mqtt5",
+        "maximum_qos",
+        2,
+        "Highest QoS served. A client of MQTT 5.0 that publishes above it is closed; a message of "
+        "an older client is taken and delivered at no more than this.",
+        minimum=0,
+        maximum=2,
+    ),
+    Limit(
+        "mqtt5",
+        "retain_available",
+        True,
+        "Whether messages can be retained. Where they cannot, a client of MQTT 5.0 that asks for "
+        "it is closed, and the message of an older client is delivered but not retained.",
+    ),
+    Limit(
+        "mqtt5",
+        "shared_subscriptions",
+        True,
+        "Whether subscriptions may be shared ($share/group/filter).",
+    ),
+    Limit(
+        "mqtt5",
+        "subscription_identifiers",
+        True,
+        "Whether subscriptions may have an identifier.",
+    ),
+    Limit(
+        "mqtt5",
+        "validate_payload_format",
+        False,
+        "Whether a payload that is said to be text must be UTF-8; if it is not, its PUBLISH is "
+        "refused.",
+    ),
+    Limit(
         "auth",
         "authorization_cache_entries",
         256,
@@ -467,6 +552,17 @@ class Limits:
     retained_bytes_limit: int
     topic_cache_bytes: int
     sys_interval_secs: int
+    receive_maximum: int
+    topic_alias_maximum: int
+    max_alias_bytes: int
+    max_outbound_aliases: int
+    max_user_properties: int
+    max_property_bytes: int
+    maximum_qos: int
+    retain_available: bool
+    shared_subscriptions: bool
+    subscription_identifiers: bool
+    validate_payload_format: bool
     authorization_cache_entries: int
     unauthorized_publish: str
 

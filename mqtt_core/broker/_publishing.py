@@ -9,14 +9,25 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from mqtt_core._codes import RECEIVE_MAXIMUM_EXCEEDED, TOPIC_NAME_INVALID
+from mqtt_core._codes import (
+    NO_MATCHING_SUBSCRIBERS,
+    NOT_AUTHORIZED,
+    PAYLOAD_FORMAT_INVALID,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RECEIVE_MAXIMUM_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    SUCCESS,
+    TOPIC_NAME_INVALID,
+)
 from mqtt_core._errors import RemoteProtocolError
-from mqtt_core._message import Message
+from mqtt_core._message import Message, make_extras
 from mqtt_core._packets import Publish, Will
+from mqtt_core._properties import PAYLOAD_FORMAT_INDICATOR, WILL_DELAY_INTERVAL, number
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import QUOTA, UNAUTHORIZED
-from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._channel import LAYOUT_3, Channel
 from mqtt_core.broker._committing import Commitment, Committing
 from mqtt_core.broker._delivery import Delivery, Resting
 from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
@@ -34,6 +45,17 @@ from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
 _NARROW: Final = 64  # receivers of a message that is never put off
 _VISITS_PER_DELIVERY: Final = 4  # nodes of the trie that take the time of one delivery
 _HELD_ANYWAY: Final = 16  # QoS 2 messages that a session may hold when others use up the total
+
+
+def _is_text_if_said_so(message: Message) -> bool:
+    """Whether the payload is UTF-8 where its payload format indicator says so (3.3.2.3.2)."""
+    if not number(message.properties, PAYLOAD_FORMAT_INDICATOR, 0):
+        return True
+    try:
+        message.payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 @final
@@ -145,7 +167,10 @@ class Publishing:
             if verdict == ASK:
                 return False
             is_allowed = verdict != DENY
-        self._ws.stats.publishes_received += 1
+        ws = self._ws
+        ws.stats.publishes_received += 1
+        if channel.layout != LAYOUT_3 and not self._is_served(channel, session, packet):
+            return True
         if utf8[0] == 0x24 and (utf8 == b"$SYS" or utf8.startswith(b"$SYS/")):
             is_allowed = False  # read-only to clients
         if message.topic.route is None:
@@ -167,12 +192,68 @@ class Publishing:
             )
 
     def _refuse(self, channel: Channel, packet: Publish) -> None:
-        """Not authorized: acknowledged and dropped, or closed.  [v3 MQTT-3.3.5-2]"""
+        """Not authorized: acknowledged and dropped, or closed.
+
+        [v3 MQTT-3.3.5-2] [MQTT-3.3.5-2]
+        """
         self._ws.stats.dropped_unauthorized += 1
-        if self._ws.limits.unauthorized_publish == ACKNOWLEDGE:
+        if channel.layout != LAYOUT_3 and packet.message.qos:
+            self._decline(channel, packet, NOT_AUTHORIZED)
+        elif self._ws.limits.unauthorized_publish == ACKNOWLEDGE:
             self._committing.acknowledge(channel, packet)
         else:
             self._ws.doomed.append((channel, UNAUTHORIZED))
+
+    def _is_served(self, channel: Channel, session: Session, packet: Publish) -> bool:
+        """What only a client of MQTT 5.0 can be told; False when the message goes no further."""
+        message = packet.message
+        ws = self._ws
+        limits = ws.limits
+        qos = message.qos
+        if qos > limits.maximum_qos:  # [MQTT-3.2.2-11]
+            raise RemoteProtocolError(
+                f"QoS {qos} is not served", "MQTT-3.2.2-11", reason=QOS_NOT_SUPPORTED
+            )
+        if message.retain and not limits.retain_available:  # [MQTT-3.2.2-14]
+            raise RemoteProtocolError(
+                "messages are not retained here", "MQTT-3.2.2-14", reason=RETAIN_NOT_SUPPORTED
+            )
+        expiry_s = message.expiry_s
+        if expiry_s >= 0:
+            message.expires_at = ws.wall + expiry_s
+        if qos and self._unanswered(channel, session) >= limits.receive_maximum:
+            flow = session.flow
+            held = None if flow is None else flow.held
+            if qos == 1 or held is None or packet.packet_id not in held:
+                raise RemoteProtocolError(  # [P5-3.3.4-5]
+                    f"more than {limits.receive_maximum} messages are unacknowledged",
+                    "P5-3.3.4-5",
+                    reason=RECEIVE_MAXIMUM_EXCEEDED,
+                )
+        if limits.validate_payload_format and not _is_text_if_said_so(message):
+            ws.stats.dropped_malformed += 1
+            if not qos:
+                raise RemoteProtocolError(
+                    "the payload is not UTF-8", "P5-3.3.2-1", reason=PAYLOAD_FORMAT_INVALID
+                )
+            self._decline(channel, packet, PAYLOAD_FORMAT_INVALID)
+            return False
+        return True
+
+    def _unanswered(self, channel: Channel, session: Session) -> int:
+        """QoS 1 and 2 messages of a client whose exchange has not ended from our side."""
+        flow = session.flow
+        acks = channel.acks
+        waiting = 0 if acks is None else len(acks)
+        return waiting if flow is None else waiting + flow.held_count
+
+    def _decline(self, channel: Channel, packet: Publish, reason: int) -> None:
+        """Acknowledge with a reason why the message is for nobody; its exchange is over."""
+        session = channel.session
+        if packet.message.qos == 2 and session is not None and session.flow is not None:
+            if session.flow.release(packet.packet_id):
+                self._ws.held_identifiers -= 1
+        self._committing.acknowledge(channel, packet, reason)
 
     def _hold(self, channel: Channel, session: Session, packet: Publish) -> bool:
         """Note a QoS 2 identifier; False for a repeat, which is only acknowledged again.
@@ -233,7 +314,10 @@ class Publishing:
         resting = self._delivery.resting
         if resting is None and not message.retain and message.qos < 2:
             if message.qos and channel is not None and packet is not None:
-                self._committing.acknowledge(channel, packet)
+                reason = SUCCESS
+                if not width and channel.layout != LAYOUT_3:
+                    reason = NO_MATCHING_SUBSCRIBERS
+                self._committing.acknowledge(channel, packet, reason)
             return
         self._delivery.resting = None
         begun = self._committing.begin(message, channel, packet)
@@ -273,6 +357,9 @@ class Publishing:
     def _quota(self, channel: Channel | None, packet: Publish | None) -> None:
         self._ws.stats.refused_queue_full += 1
         if channel is None or packet is None:
+            return
+        if channel.layout != LAYOUT_3:
+            self._decline(channel, packet, QUOTA_EXCEEDED)
             return
         self._ws.doomed.append((channel, QUOTA))
         session = channel.session
@@ -341,7 +428,14 @@ class Publishing:
 
     def publish_will(self, will: Will) -> None:
         """Publish a will as the message it describes.  [v3 MQTT-3.1.2-16] [v3 MQTT-3.1.2-17]"""
+        ws = self._ws
         utf8 = will.topic.encode()
-        topic = self._ws.topics.find(utf8) or self._ws.topics.add(utf8)
-        self._ws.stats.wills_published += 1
-        self.publish(Message(topic, will.payload, will.qos, will.retain))
+        topic = ws.topics.find(utf8) or ws.topics.add(utf8)
+        ws.stats.wills_published += 1
+        travelling = tuple(pair for pair in will.properties if pair[0] != WILL_DELAY_INTERVAL)
+        extras = make_extras(travelling) if travelling else None
+        qos = min(will.qos, ws.limits.maximum_qos)
+        message = Message(topic, will.payload, qos, will.retain, extras)
+        if message.expiry_s >= 0:  # counted from now on
+            message.expires_at = ws.wall + message.expiry_s
+        self.publish(message)

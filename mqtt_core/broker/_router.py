@@ -34,6 +34,19 @@ def subscription_cost(topic_filter: bytes) -> int:
     return cost
 
 
+_SHARE: Final = b"$share/"
+
+
+def is_shared(topic_filter: bytes) -> bool:
+    """Whether a filter is that of a shared subscription, `$share/group/filter` (4.8.2)."""
+    return topic_filter.startswith(_SHARE)
+
+
+def unshared(topic_filter: bytes) -> bytes:
+    """The filter that decides which topics match, without the group that shares them."""
+    return topic_filter.split(b"/", 2)[2] if is_shared(topic_filter) else topic_filter
+
+
 @final
 class Subscriber:
     """One subscription: a session's interest in one filter, at the QoS granted."""

@@ -370,7 +370,8 @@ class Sending:
         flow = session.flow
         if resend is None or flow is None:
             return
-        while resend and channel.has_room:
+        # What was sent again and has no answer counts in the window.  [MQTT-3.3.4-9]
+        while resend and channel.has_room and flow.in_flight - len(resend) < max(flow.window, 1):
             self._send_again(session, channel, flow, resend.pop())
         if not resend:
             session.resend = None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mqtt_core.broker._channel import Channel
     from mqtt_core.broker._committing import Commitment
     from mqtt_core.broker._store import Operation
+    from mqtt_core.broker._wills import DelayedWill
 
 
 @final
@@ -88,6 +89,8 @@ class Session:
         "particulars",
         "optioned",
         "verdicts",
+        "expiry_s",
+        "will",
         "expires_at",
         "deadline",
         "dropping",
@@ -113,6 +116,8 @@ class Session:
         self.particulars: dict[int, Particulars] | None = None  # by packet identifier
         self.optioned = 0  # subscriptions with options
         self.verdicts: dict[tuple[int, bytes], bool] | None = None
+        self.expiry_s = 0  # how long it outlives its connection
+        self.will: DelayedWill | None = None  # of its last connection
         self.expires_at = 0.0
         self.deadline: Deadline | None = None
         self.dropping = 0  # messages dropped in the present episode of a full queue
@@ -145,6 +150,12 @@ class Session:
             known.pop(packet_id, None)
             if not known:
                 self.particulars = None
+
+    @property
+    def has_will(self) -> bool:
+        """Whether a will is stored for the session's connection, or for the one before."""
+        channel = self.channel
+        return self.will is not None or (channel is not None and channel.will is not None)
 
     @property
     def goes_direct(self) -> bool:

@@ -15,6 +15,7 @@ from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import EndSession, SaveExpiry, SessionRecord
+from mqtt_core.broker._wills import Wills
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace
 
@@ -64,15 +65,16 @@ class Unsubscribing(Work):
 class Sessions:
     """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
 
-    __slots__ = ("by_client", "claims", "unborn", "dying", "_ws", "_delivery")
+    __slots__ = ("by_client", "claims", "unborn", "dying", "wills", "_ws", "_delivery")
 
-    def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
+    def __init__(self, workspace: Workspace, delivery: Delivery, wills: Wills) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
         self.dying: Final[set[int]] = set()  # keys whose end is on its way to the store
         self.unborn: Final[set[int]] = set()  # keys stored for attempts without CONNACK yet
         self._ws: Final = workspace
         self._delivery: Final = delivery
+        self.wills: Final = wills
 
     def forget_claim(self, attempt: Attempt) -> None:
         """An attempt is over, one way or the other."""
@@ -137,6 +139,7 @@ class Sessions:
         if deadline is not None:
             ws.deadlines.cancel(deadline)
             session.deadline = None
+        self.wills.cancel(session)
         session.channel = channel
         channel.session = session
         queue = session.queue
@@ -150,7 +153,10 @@ class Sessions:
             stats.clients_maximum = stats.clients_connected
 
     def detach(self, channel: Channel) -> None:
-        """The connection of a session is over; the session stays if it is persistent."""
+        """The connection of a session is over; the session stays for as long as was asked for.
+
+        [MQTT-3.1.2-23]
+        """
         session = channel.session
         if session is None or session.channel is not channel:
             return
@@ -163,7 +169,11 @@ class Sessions:
             self.end(session)
             return
         ws.stats.sessions_detached += 1
-        timeout = ws.limits.session_timeout_secs
+        timeout = session.expiry_s
+        if not timeout:
+            ws.record(EndSession(session.key))
+            self.end(session)
+            return
         session.expires_at = ws.now + timeout
         session.deadline = ws.deadlines.arm(session.expires_at, EXPIRY, SessionTimer(self, session))
         ws.record(SaveExpiry(session.key, ws.wall + timeout))
@@ -205,6 +215,7 @@ class Sessions:
             session.deadline = None
         if session.key:
             ws.stats.sessions_detached -= 1
+        self.wills.publish(session)
         session.flow = None
         session.queue = None
         session.bursts = None

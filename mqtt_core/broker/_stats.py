@@ -26,6 +26,7 @@ class Stats:
         "dropped_retained_limit",
         "dropped_unauthorized",
         "dropped_too_large",
+        "dropped_malformed",
         "messages_expired",
         "refused_queue_full",
         "connections",
@@ -60,6 +61,7 @@ class Stats:
         self.dropped_retained_limit = 0
         self.dropped_unauthorized = 0
         self.dropped_too_large = 0
+        self.dropped_malformed = 0
         self.messages_expired = 0
         self.refused_queue_full = 0
         self.connections = 0

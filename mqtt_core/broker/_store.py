@@ -55,11 +55,16 @@ class SaveExpiry(Operation):
 
 @final
 class SaveWill(Operation):
-    """The will of the connection of a client; None once it is published or taken back."""
+    """The will of the connection of a client; None once it is published or taken back.
 
-    def __init__(self, client_id: str, will: Will | None) -> None:
+    `due` says when it is to be published, in unix seconds, once the connection has ended; 0 until
+    then.
+    """
+
+    def __init__(self, client_id: str, will: Will | None, due: float = 0.0) -> None:
         self.client_id: Final = client_id
         self.will: Final = will
+        self.due: Final = due
 
 
 @final

@@ -173,15 +173,18 @@ class Workspace:
             writer = self.open_output(channel)
         writer.write(data)
 
-    def answer(self, channel: Channel, first: int, packet_id: int) -> None:
-        """Send a packet of a packet identifier alone: PUBACK, PUBREC, PUBREL or PUBCOMP."""
+    def answer(self, channel: Channel, first: int, packet_id: int, reason: int = 0) -> None:
+        """Send PUBACK, PUBREC, PUBREL or PUBCOMP. A `reason` other than success is only for a
+        client of MQTT 5.0."""
         writer = channel.output.writer
         if writer is None:
             writer = self.open_output(channel)
         writer.append(first)
-        writer.append(2)
+        writer.append(3 if reason else 2)
         writer.append(packet_id >> 8)
         writer.append(packet_id & 0xFF)
+        if reason:
+            writer.append(reason)
         self.stats.packets_sent += 1
         if not channel.is_writable:
             self._count_unread(channel, 4)

@@ -20,7 +20,7 @@ def test_names_are_unique_and_have_their_unit() -> None:
     assert len(set(names)) == len(names)
     for limit in LIMITS:
         assert limit.description.endswith(".")
-        assert limit.section in {"server", "session", "router", "auth"}
+        assert limit.section in {"server", "session", "router", "mqtt5", "auth"}
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
