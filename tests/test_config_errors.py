@@ -104,7 +104,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (
             "[zzzzzz]",
             "iotd.toml:1: zzzzzz: unknown section; there are "
-            "[server], [session], [router], [auth], [storage], [log]",
+            "[server], [session], [router], [mqtt5], [auth], [storage], [log]",
         ),
         ("\nserver = 1", "iotd.toml:2: server: is a section; write [server]"),
         (
@@ -215,6 +215,18 @@ def test_what_is_shown_of_a_value_is_short_and_prints() -> None:
         (
             'users = [{ name = "a", password_hash = "no hash" }]',
             "auth.users[0]: password_hash is not a hash made by iotd hash-password",
+        ),
+        (
+            'users = [{ name = "a", password_hash = "SCRAM-SHA-256$4096:s3cret" }]',
+            "auth.users[0]: password_hash is not a hash made by iotd hash-password",
+        ),
+        (
+            'scram_secret = "s3cret"',
+            "auth.scram_secret: found text; allowed: text of 16 characters or more, or empty",
+        ),
+        (
+            "scram_secret = 1234567890123456",
+            "auth.scram_secret: found a number; allowed: text of 16 characters or more, or empty",
         ),
         (
             f'users = [{{ name = "a", password_hash = "{HASH}", password = "b" }}]',

@@ -17,11 +17,11 @@ from adapters.security import (
     UserTable,
     parse_hash,
 )
-from adapters.security._scram import MIN_ITERATIONS
 from adapters.security._scram_server import MAX_MESSAGE_BYTES, ScramServer
 from mqtt_core.broker import AuthRequest, Decision, Rule
 
 METHOD = "SCRAM-SHA-256"
+MIN_ITERATIONS = ScramCredential.MIN_ITERATIONS  # what is tested here is not how slow it is
 # From RFC 7677, section 3.
 NONCE = b"rOprNGfwEbeRWgbNEkqO"
 SERVER_NONCE = b"%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
@@ -229,6 +229,15 @@ def test_names_may_have_what_separates_the_fields() -> None:
     assert first is not None
     assert first.goes_on
     assert log_in(table, "a=b,c", "x")[0].is_accepted
+
+
+def test_names_that_are_typed_alike_are_the_same() -> None:
+    made = ScramCredential.make(b"x", iterations=MIN_ITERATIONS)
+    table = ScramServer({"\u2168": made, "\u0007": made}, {}, accept)
+    for typed in ("\u2168", "IX", "I\u00adX"):  # SASLprep
+        assert log_in(table, typed, "x")[0].username == "\u2168"
+    assert log_in(table, "IX", "x", username="\u2168")[0].is_accepted
+    assert log_in(table, "IX", "x", username="IX")[0].reason == 0x87
 
 
 def test_a_password_in_plain_text_serves_once_its_keys_are_derived() -> None:

@@ -15,19 +15,13 @@ import os
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Final, Protocol, cast, final
+from typing import ClassVar, Final, Protocol, cast, final
 
 METHOD: Final = "SCRAM-SHA-256"
 """The authentication method, as a CONNECT of MQTT 5.0 names it."""
 
 SALT_BYTES: Final = 16
 KEY_BYTES: Final = 32
-DEFAULT_ITERATIONS: Final = 100_000
-"""About as slow as the scrypt of a password hash. Each login costs the client as much: for a small
-one that takes seconds over it, fewer are right."""
-MIN_ITERATIONS: Final = 4_096
-"""What RFC 7677 asks for at least."""
-MAX_ITERATIONS: Final = 1_000_000
 
 _FORMAT: Final = re.compile(
     r"SCRAM-SHA-256\$([0-9]{4,7}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)"
@@ -79,9 +73,31 @@ def refusal() -> type[Exception]:
     return cast("type[Exception]", scramp.ScramException)
 
 
+def prepared(name: str) -> str:
+    """A user name in the form that SCRAM compares (SASLprep). Raises what `refusal` gives."""
+    if name.isascii() and name.isprintable():
+        return name
+    seen: list[str] = []
+
+    def look_up(found: str) -> Keys:
+        seen.append(found)
+        return bytes(SALT_BYTES), b"", b"", ScramCredential.MIN_ITERATIONS
+
+    escaped = name.replace("=", "=3D").replace(",", "=2C")
+    mechanism().make_server(look_up, s_nonce="-").set_client_first(f"n,,n={escaped},r=-")
+    return seen[0]
+
+
 @final
 class ScramCredential:
     """What a server keeps of one password to check it by SCRAM."""
+
+    DEFAULT_ITERATIONS: ClassVar = 100_000
+    """About as slow as the scrypt of a password hash. Each login costs the client as much: for a
+    small one that takes seconds over it, fewer are right."""
+    MIN_ITERATIONS: ClassVar = 4_096
+    """What RFC 7677 asks for at least."""
+    MAX_ITERATIONS: ClassVar = 1_000_000
 
     __slots__ = ("iterations", "salt", "server_key", "stored_key")
 
@@ -150,10 +166,10 @@ class ScramCredential:
 
 
 def _check_iterations(iterations: int) -> None:
-    if not MIN_ITERATIONS <= iterations <= MAX_ITERATIONS:
+    least, most = ScramCredential.MIN_ITERATIONS, ScramCredential.MAX_ITERATIONS
+    if not least <= iterations <= most:
         raise ValueError(
-            f"a SCRAM credential has {iterations} iterations; "
-            f"allowed: {MIN_ITERATIONS:,} to {MAX_ITERATIONS:,}"
+            f"a SCRAM credential has {iterations} iterations; allowed: {least:,} to {most:,}"
         )
 
 

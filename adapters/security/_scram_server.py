@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from typing import Final, final
 
 from adapters.security._scram import (
-    MIN_ITERATIONS,
     SALT_BYTES,
     Keys,
     ScramCredential,
     ServerSide,
     mechanism,
+    prepared,
     refusal,
 )
 from mqtt_core.broker import NOT_AUTHORIZED, AuthRequest, Decision
@@ -33,11 +33,23 @@ MAX_MESSAGE_BYTES: Final = 4_096
 """A longer message is refused unread: names and nonces need a few hundred."""
 NONCE_BYTES: Final = 18
 
+_FEW: Final = ScramCredential.MIN_ITERATIONS  # where the password is at hand, cost guards nothing
 _REFUSED: Final = Decision(NOT_AUTHORIZED)
 
 
 def _nonce() -> str:
     return base64.b64encode(os.urandom(NONCE_BYTES)).decode()
+
+
+def _by_prepared_name(names: list[str]) -> dict[str, str]:
+    """Names by the form that SCRAM gives them; those that it does not take are left out."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found.setdefault(prepared(name), name)
+        except refusal():
+            continue
+    return found
 
 
 @final
@@ -70,15 +82,19 @@ class ScramServer:
         secret: bytes = b"",
         nonce: Callable[[], str] = _nonce,
     ) -> None:
+        self._names: Final = _by_prepared_name([*credentials, *passwords])
         self._keys: Final = {name: each.keys() for name, each in credentials.items()}
         self._passwords: Final = dict(passwords)
         self._accepted: Final = accepted
+        self._is_loaded = bool(credentials)
+        if self._is_loaded:
+            mechanism()  # before the server listens; else on the thread that derives keys
         self._secret: Final = secret or os.urandom(32)
         self._nonce: Final = nonce
         # What the challenge of a name shows: the iterations and the length of the salt.
         self._costs: Final = [
             *((each.iterations, len(each.salt)) for each in credentials.values()),
-            *((MIN_ITERATIONS, SALT_BYTES) for _ in passwords),
+            *((_FEW, SALT_BYTES) for _ in passwords),
         ]
 
     @property
@@ -88,6 +104,11 @@ class ScramServer:
 
     def step(self, request: AuthRequest, *, may_be_slow: bool = False) -> Decision | None:
         """Answer one step, or None where keys have to be derived first and it may not be slow."""
+        if not self._is_loaded:
+            if not may_be_slow:
+                return None
+            mechanism()
+            self._is_loaded = True
         message = request.data or b""
         if not 0 < len(message) <= MAX_MESSAGE_BYTES:
             return _REFUSED
@@ -105,7 +126,7 @@ class ScramServer:
             lambda name: self._look_up(name, asked), s_nonce=self._nonce()
         )
         server.set_client_first(message)
-        name = asked[0]
+        name = self._names.get(asked[0], asked[0])
         if request.username is not None and request.username != name:
             return _REFUSED  # rules are about user names: there must not be two of them
         if name in self._passwords:
@@ -126,7 +147,7 @@ class ScramServer:
     def _look_up(self, name: str, asked: list[str]) -> Keys:
         asked.append(name)
         made_up = self._made_up(name)  # also for those that exist: it takes time
-        return self._keys.get(name, made_up)
+        return self._keys.get(self._names.get(name, name), made_up)
 
     def _made_up(self, name: str) -> Keys:
         """Keys that nobody has, the same for a name each time, at a cost that somebody has."""
@@ -144,7 +165,7 @@ class ScramServer:
         salt = self._salt(name)[:SALT_BYTES]
         password = self._passwords.pop(name)
         try:
-            made = ScramCredential.make(password, iterations=MIN_ITERATIONS, salt=salt)
+            made = ScramCredential.make(password, iterations=_FEW, salt=salt)
         except ValueError:
             return  # SCRAM does not take it, so nobody logs in with it this way
         self._keys[name] = made.keys()

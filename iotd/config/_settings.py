@@ -61,6 +61,11 @@ class Settings:
         return cast(bool, self.values["auth.allow_anonymous"])
 
     @property
+    def scram_secret(self) -> str:
+        """What answers to unknown names are made from; empty: new at each start."""
+        return cast(str, self.values["auth.scram_secret"])
+
+    @property
     def log_format(self) -> str:
         """`human` or `json`."""
         return cast(str, self.values["log.format"])
