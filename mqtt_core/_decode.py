@@ -1,4 +1,4 @@
-"""Packets from bytes: one function for each type, forward by an index.
+"""Packets of MQTT 3.1 and 3.1.1 from bytes: one function for each type, forward by an index.
 
 Each is given the buffer, where the body of its packet begins and ends, and checks the end
 before every read. Errors carry an index into the buffer, which the connection turns into a
@@ -12,9 +12,12 @@ from typing import Final
 from mypy_extensions import i64
 
 from mqtt_core._codes import (
+    AUTH,
     CLIENT_IDENTIFIER_NOT_VALID,
+    DISCONNECT,
     MQTT_3_1,
     MQTT_3_1_1,
+    MQTT_5,
     PROTOCOL_ERROR,
     PUBREL,
     QUOTA_EXCEEDED,
@@ -55,8 +58,9 @@ _FLAGS_STATEMENT: Final[dict[int, str]] = {
     PUBREL: "MQTT-3.6.1-1",
     SUBSCRIBE: "MQTT-3.8.1-1",
     UNSUBSCRIBE: "MQTT-3.10.1-1",
-    14: "MQTT-3.14.1-1",
+    DISCONNECT: "MQTT-3.14.1-1",
 }
+_FLAGS_STATEMENT_5: Final[dict[int, str]] = {**_FLAGS_STATEMENT, AUTH: "MQTT-3.15.1-1"}
 
 
 def check_flags(kind: int, flags: int, level: int, at: int) -> None:
@@ -65,7 +69,10 @@ def check_flags(kind: int, flags: int, level: int, at: int) -> None:
         return
     if level == MQTT_3_1 and flags == _FLAGS[kind] | _DUP and _FLAGS[kind] == 2:
         return  # MQTT 3.1 repeats these with DUP (2.1 there)
-    statement = _FLAGS_STATEMENT.get(kind, "MQTT-2.2.2-2")
+    if level == MQTT_5:
+        statement = _FLAGS_STATEMENT_5.get(kind, "MQTT-2.1.3-1")
+    else:
+        statement = _FLAGS_STATEMENT.get(kind, "MQTT-2.2.2-2")
     raise RemoteProtocolError(f"fixed-header flags are {flags:04b}", statement, at)
 
 
@@ -134,7 +141,8 @@ def decode_packet_id(data: bytes, body: i64, end: i64) -> int:
     return packet_id
 
 
-def _protocol_level(reader: Reader) -> int:
+def protocol_level(reader: Reader, newest: int) -> int:
+    """The first two fields of any CONNECT (3.1.2.1, 3.1.2.2), of a version up to `newest`."""
     at = reader.at
     name = reader.binary("protocol name", "MQTT-3.1.4-1")
     if name != b"MQTT" and name != b"MQIsdp":
@@ -142,7 +150,8 @@ def _protocol_level(reader: Reader) -> int:
             "protocol name is neither MQTT nor MQIsdp", "MQTT-3.1.2-1", at, PROTOCOL_ERROR
         )
     level = reader.byte("protocol level", "MQTT-3.1.4-1")
-    if level != (MQTT_3_1_1 if name == b"MQTT" else MQTT_3_1):
+    is_served = level == MQTT_3_1 if name == b"MQIsdp" else MQTT_3_1_1 <= level <= newest
+    if not is_served:
         raise ConnectionRefused(
             f"protocol level {level} of {name.decode()} is not supported",
             "MQTT-3.1.2-2",
@@ -178,10 +187,11 @@ def _decode_will(reader: Reader, flags: int) -> Will:
     return Will(topic.decode(), payload, (flags >> 3) & 3, flags & 0x20 != 0)
 
 
-def decode_connect(data: bytes, body: int, end: int) -> Connect:
-    """CONNECT (3.1). Raises `ConnectionRefused` where CONNACK has a code for what is wrong."""
-    reader = Reader(data, body, end)
-    level = _protocol_level(reader)
+def decode_connect(reader: Reader, level: int) -> Connect:
+    """CONNECT (3.1) from behind the protocol level.
+
+    Raises `ConnectionRefused` where CONNACK has a code for what is wrong.
+    """
     flags = reader.byte("CONNECT flags", "MQTT-3.1.4-1")
     _check_connect_flags(flags, level, reader.at - 1)
     keep_alive_s = reader.two_bytes("keep alive", "MQTT-3.1.4-1")
@@ -312,7 +322,7 @@ def decode_suback(data: bytes, body: int, end: int) -> SubAck:
     return SubAck(packet_id, tuple(reasons))
 
 
-def check_empty(body: i64, end: i64) -> None:
-    """PINGREQ, PINGRESP and DISCONNECT have no body (3.12 to 3.14)."""
+def check_empty(body: i64, end: i64, statement: str = "") -> None:
+    """PINGREQ, PINGRESP and, in 3.1.1, DISCONNECT have no body (3.12 to 3.14)."""
     if body != end:
-        raise RemoteProtocolError(f"packet has {end - body} bytes too many", "", int(body))
+        raise RemoteProtocolError(f"packet has {end - body} bytes too many", statement, int(body))

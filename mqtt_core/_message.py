@@ -15,6 +15,7 @@ from mypy_extensions import mypyc_attr
 
 from mqtt_core._codes import MQTT_5, PUBLISH
 from mqtt_core._errors import LocalProtocolError
+from mqtt_core._fields import encode_variable
 from mqtt_core._properties import (
     MESSAGE_EXPIRY_INTERVAL,
     NO_PROPERTIES,
@@ -27,7 +28,6 @@ from mqtt_core._property_codec import (
     NO_LIMITS,
     decode_properties,
     encode_pairs,
-    encode_variable,
 )
 from mqtt_core._reader import Reader
 from mqtt_core._topics import Topic

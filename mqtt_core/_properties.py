@@ -92,8 +92,9 @@ _LARGEST: Final[tuple[int, ...]] = (0xFF, 0xFFFF, 0xFFFF_FFFF, 268_435_455, 0, 0
 class PropertyRule:
     """What the standard says of one property.
 
-    `sections` has the packet types where it may stand, each with the section that says so. It may
-    stand more than once in those of `repeats`. A number is within `least` and `most`.
+    `places` has the packet types where it may stand, each with the statement that forbids a second
+    one there; it may stand more than once in those of `repeats`. A number is within `least` and
+    `most`: the same statements say so, but for those in `value_statements`.
     """
 
     def __init__(
@@ -101,213 +102,237 @@ class PropertyRule:
         identifier: int,
         name: str,
         kind: int,
-        sections: dict[int, str],
+        places: dict[int, str],
         *,
         repeats: tuple[int, ...] = (),
         least: int = 0,
         most: int = -1,
+        value_statements: dict[int, str] | None = None,
+        value_reason: int = PROTOCOL_ERROR,
     ) -> None:
         self.identifier: Final = identifier
         self.name: Final = name
         self.kind: Final = kind
-        self.sections: Final = sections
+        self.places: Final = places
         self.repeats: Final = repeats
         self.least: Final = least
         self.most: Final = most if most >= 0 else _LARGEST[kind]
-        self.places_mask: Final = sum(1 << place for place in sections)
+        self.places_mask: Final = sum(1 << place for place in places)
         self.repeats_mask: Final = sum(1 << place for place in repeats)
-
-    def repeat_statement(self, place: int) -> str:
-        """The sentence that forbids a second one in `place`."""
-        return f"P5-{self.sections[place]}-{_REPEAT_SENTENCE.get((self.identifier, place), 1)}"
+        self.value_reason: Final = value_reason
+        self._value_statements: Final = places if value_statements is None else value_statements
 
     def value_statement(self, place: int) -> str:
-        """The sentence that sets the bounds of the value in `place`."""
-        if self.identifier == TOPIC_ALIAS:
-            return "MQTT-3.3.2-8"
-        return f"P5-{self.sections[place]}-{_VALUE_SENTENCE.get(self.identifier, 1)}"
-
-    @property
-    def value_reason(self) -> int:
-        """The reason code for a value out of bounds."""
-        return TOPIC_ALIAS_INVALID if self.identifier == TOPIC_ALIAS else PROTOCOL_ERROR
+        """The statement that sets the bounds of the value in `place`."""
+        return self._value_statements[place]
 
 
-# Sentences of a section are counted in the order in which they stand, from 1. Most sections have
-# one, "It is a Protocol Error to include it more than once or to have the value ...".
-_REPEAT_SENTENCE: Final[dict[tuple[int, int], int]] = {
-    (AUTHENTICATION_DATA, CONNECT): 2,  # 1: without an authentication method
-    (SUBSCRIPTION_IDENTIFIER, SUBSCRIBE): 2,  # 1: of the value 0
-}
-_VALUE_SENTENCE: Final[dict[int, int]] = {PAYLOAD_FORMAT_INDICATOR: 2}
-
-_USER_PROPERTY_SECTIONS: Final[dict[int, str]] = {
-    WILL: "3.1.3.2.8",
-    CONNECT: "3.1.2.11.8",
-    CONNACK: "3.2.2.3.10",
-    PUBLISH: "3.3.2.3.7",
-    PUBACK: "3.4.2.2.3",
-    PUBREC: "3.5.2.2.3",
-    PUBREL: "3.6.2.2.3",
-    PUBCOMP: "3.7.2.2.3",
-    SUBSCRIBE: "3.8.2.1.3",
-    SUBACK: "3.9.2.1.3",
-    UNSUBSCRIBE: "3.10.2.1.2",
-    UNSUBACK: "3.11.2.1.3",
-    DISCONNECT: "3.14.2.2.4",
-    AUTH: "3.15.2.2.5",
-}
+_EVERYWHERE: Final[tuple[int, ...]] = (
+    WILL,
+    CONNECT,
+    CONNACK,
+    PUBLISH,
+    PUBACK,
+    PUBREC,
+    PUBREL,
+    PUBCOMP,
+    SUBSCRIBE,
+    SUBACK,
+    UNSUBSCRIBE,
+    UNSUBACK,
+    DISCONNECT,
+    AUTH,
+)
 
 PROPERTIES: Final[tuple[PropertyRule, ...]] = (
     PropertyRule(
         PAYLOAD_FORMAT_INDICATOR,
         "Payload Format Indicator",
         BYTE,
-        {WILL: "3.1.3.2.3", PUBLISH: "3.3.2.3.2"},
+        {WILL: "P5-3.1.3-2", PUBLISH: "P5-3.3.2-7"},
         most=1,
+        value_statements={WILL: "P5-3.1.3-7", PUBLISH: "P5-3.3.2-7"},
     ),
     PropertyRule(
         MESSAGE_EXPIRY_INTERVAL,
         "Message Expiry Interval",
         FOUR_BYTE_INTEGER,
-        {WILL: "3.1.3.2.4", PUBLISH: "3.3.2.3.3"},
+        {WILL: "P5-3.1.3-3", PUBLISH: "P5-3.3.2-8"},
     ),
     PropertyRule(
-        CONTENT_TYPE, "Content Type", UTF8_STRING, {WILL: "3.1.3.2.5", PUBLISH: "3.3.2.3.9"}
+        CONTENT_TYPE,
+        "Content Type",
+        UTF8_STRING,
+        {WILL: "P5-3.1.3-4", PUBLISH: "P5-3.3.2-6"},
     ),
     PropertyRule(
-        RESPONSE_TOPIC, "Response Topic", UTF8_STRING, {WILL: "3.1.3.2.6", PUBLISH: "3.3.2.3.5"}
+        RESPONSE_TOPIC,
+        "Response Topic",
+        UTF8_STRING,
+        {WILL: "P5-3.1.3-5", PUBLISH: "P5-3.3.2-3"},
     ),
     PropertyRule(
         CORRELATION_DATA,
         "Correlation Data",
         BINARY_DATA,
-        {WILL: "3.1.3.2.7", PUBLISH: "3.3.2.3.6"},
+        {WILL: "P5-3.1.3-6", PUBLISH: "P5-3.3.2-4"},
     ),
     PropertyRule(
         SUBSCRIPTION_IDENTIFIER,
         "Subscription Identifier",
         VARIABLE_BYTE_INTEGER,
-        {PUBLISH: "3.3.2.3.8", SUBSCRIBE: "3.8.2.1.2"},
+        {PUBLISH: "", SUBSCRIBE: "P5-3.8.2-2"},
         repeats=(PUBLISH,),
         least=1,
+        value_statements={PUBLISH: "P5-3.3.2-5", SUBSCRIBE: "P5-3.8.2-1"},
     ),
     PropertyRule(
         SESSION_EXPIRY_INTERVAL,
         "Session Expiry Interval",
         FOUR_BYTE_INTEGER,
-        {CONNECT: "3.1.2.11.2", CONNACK: "3.2.2.3.2", DISCONNECT: "3.14.2.2.2"},
+        {CONNECT: "P5-3.1.2-3", CONNACK: "P5-3.2.2-1", DISCONNECT: "P5-3.14.2-1"},
     ),
     PropertyRule(
         ASSIGNED_CLIENT_IDENTIFIER,
         "Assigned Client Identifier",
         UTF8_STRING,
-        {CONNACK: "3.2.2.3.7"},
+        {CONNACK: "P5-3.2.2-9"},
     ),
-    PropertyRule(SERVER_KEEP_ALIVE, "Server Keep Alive", TWO_BYTE_INTEGER, {CONNACK: "3.2.2.3.14"}),
+    PropertyRule(
+        SERVER_KEEP_ALIVE,
+        "Server Keep Alive",
+        TWO_BYTE_INTEGER,
+        {CONNACK: "P5-3.2.2-18"},
+    ),
     PropertyRule(
         AUTHENTICATION_METHOD,
         "Authentication Method",
         UTF8_STRING,
-        {CONNECT: "3.1.2.11.9", CONNACK: "3.2.2.3.17", AUTH: "3.15.2.2.2"},
+        {CONNECT: "P5-3.1.2-11", CONNACK: "P5-3.2.2-21", AUTH: "P5-3.15.2-2"},
     ),
     PropertyRule(
         AUTHENTICATION_DATA,
         "Authentication Data",
         BINARY_DATA,
-        {CONNECT: "3.1.2.11.10", CONNACK: "3.2.2.3.18", AUTH: "3.15.2.2.3"},
+        {CONNECT: "P5-3.1.2-13", CONNACK: "P5-3.2.2-22", AUTH: "P5-3.15.2-3"},
     ),
     PropertyRule(
         REQUEST_PROBLEM_INFORMATION,
         "Request Problem Information",
         BYTE,
-        {CONNECT: "3.1.2.11.7"},
+        {CONNECT: "P5-3.1.2-9"},
         most=1,
     ),
     PropertyRule(
-        WILL_DELAY_INTERVAL, "Will Delay Interval", FOUR_BYTE_INTEGER, {WILL: "3.1.3.2.2"}
+        WILL_DELAY_INTERVAL,
+        "Will Delay Interval",
+        FOUR_BYTE_INTEGER,
+        {WILL: "P5-3.1.3-1"},
     ),
     PropertyRule(
         REQUEST_RESPONSE_INFORMATION,
         "Request Response Information",
         BYTE,
-        {CONNECT: "3.1.2.11.6"},
+        {CONNECT: "P5-3.1.2-8"},
         most=1,
     ),
     PropertyRule(
-        RESPONSE_INFORMATION, "Response Information", UTF8_STRING, {CONNACK: "3.2.2.3.15"}
+        RESPONSE_INFORMATION,
+        "Response Information",
+        UTF8_STRING,
+        {CONNACK: "P5-3.2.2-19"},
     ),
     PropertyRule(
         SERVER_REFERENCE,
         "Server Reference",
         UTF8_STRING,
-        {CONNACK: "3.2.2.3.16", DISCONNECT: "3.14.2.2.5"},
+        {CONNACK: "P5-3.2.2-20", DISCONNECT: "P5-3.14.2-4"},
     ),
     PropertyRule(
         REASON_STRING,
         "Reason String",
         UTF8_STRING,
         {
-            CONNACK: "3.2.2.3.9",
-            PUBACK: "3.4.2.2.2",
-            PUBREC: "3.5.2.2.2",
-            PUBREL: "3.6.2.2.2",
-            PUBCOMP: "3.7.2.2.2",
-            SUBACK: "3.9.2.1.2",
-            UNSUBACK: "3.11.2.1.2",
-            DISCONNECT: "3.14.2.2.3",
-            AUTH: "3.15.2.2.4",
+            CONNACK: "P5-3.2.2-11",
+            PUBACK: "P5-3.4.2-1",
+            PUBREC: "P5-3.5.2-1",
+            PUBREL: "P5-3.6.2-1",
+            PUBCOMP: "P5-3.7.2-1",
+            SUBACK: "P5-3.9.2-1",
+            UNSUBACK: "P5-3.11.2-1",
+            DISCONNECT: "P5-3.14.2-3",
+            AUTH: "P5-3.15.2-4",
         },
     ),
     PropertyRule(
         RECEIVE_MAXIMUM,
         "Receive Maximum",
         TWO_BYTE_INTEGER,
-        {CONNECT: "3.1.2.11.3", CONNACK: "3.2.2.3.3"},
+        {CONNECT: "P5-3.1.2-4", CONNACK: "P5-3.2.2-2"},
         least=1,
     ),
     PropertyRule(
         TOPIC_ALIAS_MAXIMUM,
         "Topic Alias Maximum",
         TWO_BYTE_INTEGER,
-        {CONNECT: "3.1.2.11.5", CONNACK: "3.2.2.3.8"},
+        {CONNECT: "P5-3.1.2-7", CONNACK: "P5-3.2.2-10"},
     ),
-    PropertyRule(TOPIC_ALIAS, "Topic Alias", TWO_BYTE_INTEGER, {PUBLISH: "3.3.2.3.4"}, least=1),
-    PropertyRule(MAXIMUM_QOS, "Maximum QoS", BYTE, {CONNACK: "3.2.2.3.4"}, most=1),
-    PropertyRule(RETAIN_AVAILABLE, "Retain Available", BYTE, {CONNACK: "3.2.2.3.5"}, most=1),
+    PropertyRule(
+        TOPIC_ALIAS,
+        "Topic Alias",
+        TWO_BYTE_INTEGER,
+        {PUBLISH: "P5-3.3.2-2"},
+        least=1,
+        value_statements={PUBLISH: "MQTT-3.3.2-8"},
+        value_reason=TOPIC_ALIAS_INVALID,
+    ),
+    PropertyRule(
+        MAXIMUM_QOS,
+        "Maximum QoS",
+        BYTE,
+        {CONNACK: "P5-3.2.2-3"},
+        most=1,
+    ),
+    PropertyRule(
+        RETAIN_AVAILABLE,
+        "Retain Available",
+        BYTE,
+        {CONNACK: "P5-3.2.2-5"},
+        most=1,
+    ),
     PropertyRule(
         USER_PROPERTY,
         "User Property",
         UTF8_STRING_PAIR,
-        _USER_PROPERTY_SECTIONS,
-        repeats=tuple(_USER_PROPERTY_SECTIONS),
+        dict.fromkeys(_EVERYWHERE, ""),
+        repeats=_EVERYWHERE,
     ),
     PropertyRule(
         MAXIMUM_PACKET_SIZE,
         "Maximum Packet Size",
         FOUR_BYTE_INTEGER,
-        {CONNECT: "3.1.2.11.4", CONNACK: "3.2.2.3.6"},
+        {CONNECT: "P5-3.1.2-5", CONNACK: "P5-3.2.2-7"},
         least=1,
     ),
     PropertyRule(
         WILDCARD_SUBSCRIPTION_AVAILABLE,
         "Wildcard Subscription Available",
         BYTE,
-        {CONNACK: "3.2.2.3.11"},
+        {CONNACK: "P5-3.2.2-12"},
         most=1,
     ),
     PropertyRule(
         SUBSCRIPTION_IDENTIFIER_AVAILABLE,
         "Subscription Identifier Available",
         BYTE,
-        {CONNACK: "3.2.2.3.12"},
+        {CONNACK: "P5-3.2.2-14"},
         most=1,
     ),
     PropertyRule(
         SHARED_SUBSCRIPTION_AVAILABLE,
         "Shared Subscription Available",
         BYTE,
-        {CONNACK: "3.2.2.3.13"},
+        {CONNACK: "P5-3.2.2-16"},
         most=1,
     ),
 )

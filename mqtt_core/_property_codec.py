@@ -6,7 +6,6 @@ from typing import Final, final
 
 from mqtt_core._codes import (
     LARGEST_REMAINING_LENGTH,
-    LARGEST_STRING_BYTES,
     MQTT_5,
     PROTOCOL_ERROR,
     PUBLISH,
@@ -14,6 +13,7 @@ from mqtt_core._codes import (
     TOPIC_NAME_INVALID,
 )
 from mqtt_core._errors import LocalProtocolError, RemoteProtocolError
+from mqtt_core._fields import binary_field, encode_variable, text_bytes, text_field
 from mqtt_core._properties import (
     BINARY_DATA,
     BYTE,
@@ -30,11 +30,14 @@ from mqtt_core._properties import (
     PropertyRule,
     PropertyValue,
 )
-from mqtt_core._reader import UNPARSABLE, Reader
+from mqtt_core._reader import Reader
 from mqtt_core._topics import topic_name_fault
 
-MISPLACED: Final = "P5-2.2.2.2-1"
-"""The sentence that an identifier which is not valid for its packet makes that malformed."""
+MISPLACED: Final = "P5-2.2.2-1"
+"""An identifier that is not valid for its packet makes that malformed."""
+
+OVERRUN: Final = "P5-2.2.2-2"
+"""So do a value that is not of its type, and properties that end behind their packet."""
 
 
 @final
@@ -56,13 +59,16 @@ NO_LIMITS: Final = PropertyLimits(LARGEST_REMAINING_LENGTH, LARGEST_REMAINING_LE
 
 def decode_properties(reader: Reader, place: int, limits: PropertyLimits) -> Properties:
     """The properties that begin at `reader.at` with their length, in a packet type or `WILL`."""
+    length = property_length(reader, limits)
+    return decode_pairs(reader, length, place, limits) if length else NO_PROPERTIES
+
+
+def property_length(reader: Reader, limits: PropertyLimits) -> int:
+    """The length of the properties that follow, which end within the packet."""
     at = reader.at
     length = reader.variable("property length")
-    if length == 0:
-        return NO_PROPERTIES
-    end = reader.at + length
-    if end > reader.end:
-        raise RemoteProtocolError("properties run past the end of the packet", UNPARSABLE, at)
+    if reader.at + length > reader.end:
+        raise RemoteProtocolError("properties run past the end of the packet", OVERRUN, at)
     if length > limits.size_bytes:
         raise RemoteProtocolError(
             f"properties of {length} bytes are over the limit of {limits.size_bytes}",
@@ -70,8 +76,13 @@ def decode_properties(reader: Reader, place: int, limits: PropertyLimits) -> Pro
             at,
             QUOTA_EXCEEDED,
         )
-    inner = Reader(reader.data, reader.at, end, MQTT_5)
-    reader.at = end
+    return length
+
+
+def decode_pairs(reader: Reader, length: int, place: int, limits: PropertyLimits) -> Properties:
+    """The properties in the next `length` bytes."""
+    inner = Reader(reader.data, reader.at, reader.at + length, MQTT_5)
+    reader.at += length
     pairs: list[tuple[int, PropertyValue]] = []
     seen = 0
     users_left = limits.count
@@ -83,10 +94,7 @@ def decode_properties(reader: Reader, place: int, limits: PropertyLimits) -> Pro
             raise RemoteProtocolError(_unknown(identifier, rule), MISPLACED, at)
         if seen >> identifier & 1 and not rule.repeats_mask >> place & 1:
             raise RemoteProtocolError(
-                f"{rule.name} comes more than once",
-                rule.repeat_statement(place),
-                at,
-                PROTOCOL_ERROR,
+                f"{rule.name} comes more than once", rule.places[place], at, PROTOCOL_ERROR
             )
         seen |= 1 << identifier
         if rule.kind == UTF8_STRING_PAIR:
@@ -118,16 +126,16 @@ def _decode_value(reader: Reader, rule: PropertyRule, place: int) -> PropertyVal
             _check_response_topic(text, at)
         return text
     if kind == BINARY_DATA:
-        return reader.binary(name)
+        return reader.binary(name, OVERRUN)
     at = reader.at
     if kind == FOUR_BYTE_INTEGER:
-        number = reader.four_bytes(name)
+        number = reader.four_bytes(name, OVERRUN)
     elif kind == TWO_BYTE_INTEGER:
-        number = reader.two_bytes(name)
+        number = reader.two_bytes(name, OVERRUN)
     elif kind == BYTE:
-        number = reader.byte(name)
+        number = reader.byte(name, OVERRUN)
     else:
-        number = reader.variable(name)
+        number = reader.variable(name, OVERRUN)
     if not rule.least <= number <= rule.most:
         raise RemoteProtocolError(
             f"{name} is {number}", rule.value_statement(place), at, rule.value_reason
@@ -155,45 +163,6 @@ def _check_response_topic(topic: str, at: int) -> None:
 # To bytes
 
 
-def encode_variable(value: int) -> bytes:
-    """A Variable Byte Integer in as few bytes as it needs (1.5.5; 2.2.3 of MQTT 3.1.1)."""
-    if value < 0x80:
-        return _BYTE[value]
-    encoded = bytearray()
-    while True:
-        digit = value & 0x7F
-        value >>= 7
-        if value == 0:
-            encoded.append(digit)
-            return bytes(encoded)
-        encoded.append(digit | 0x80)
-
-
-_BYTE: Final[list[bytes]] = [bytes([value]) for value in range(256)]
-
-
-def binary_field(data: bytes, name: str) -> bytes:
-    """Bytes behind their length. Raises `LocalProtocolError` for more than 65,535."""
-    if len(data) > LARGEST_STRING_BYTES:  # [v3 MQTT-4.7.3-3] [MQTT-4.7.3-3]
-        raise LocalProtocolError(f"{name} has {len(data)} bytes; 65,535 is the most")
-    return len(data).to_bytes(2, "big") + data
-
-
-def text_bytes(text: str, name: str) -> bytes:
-    """Text as UTF-8. Raises `LocalProtocolError` for U+0000 and surrogates (1.5.3)."""
-    if "\0" in text:
-        raise LocalProtocolError(f"{name} has U+0000")  # [v3 MQTT-1.5.3-2] [MQTT-1.5.4-2]
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:  # [v3 MQTT-1.5.3-1] [MQTT-1.5.4-1]
-        raise LocalProtocolError(f"{name} cannot be UTF-8: {error.reason}") from None
-
-
-def text_field(text: str, name: str) -> bytes:
-    """A string as UTF-8 behind its length. Raises `LocalProtocolError`."""
-    return binary_field(text_bytes(text, name), name)
-
-
 def encode_properties(properties: Properties, place: int) -> bytes:
     """Properties of a packet type or `WILL`, behind their length.
 
@@ -216,7 +185,7 @@ def encode_pairs(properties: Properties, place: int) -> bytes:
         if seen >> identifier & 1 and not rule.repeats_mask >> place & 1:
             raise LocalProtocolError(f"{rule.name} may stand only once")
         seen |= 1 << identifier
-        parts.append(_BYTE[identifier])
+        parts.append(bytes([identifier]))
         parts.append(_encode_value(rule, value))
     body = b"".join(parts)
     if len(body) > LARGEST_REMAINING_LENGTH:

@@ -12,7 +12,7 @@ from mqtt_core._codes import MALFORMED_PACKET, MQTT_3_1_1, MQTT_5
 from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._topics import decode_utf8
 
-UNPARSABLE: Final = "P5-1.2-1"
+UNPARSABLE: Final = "P5-1.2.0-1"
 """The sentence of MQTT 5.0 that what cannot be parsed is a malformed packet."""
 
 
@@ -75,7 +75,7 @@ class Reader:
                 break
             shift += 7
             if shift > 21:
-                raise self._error(f"{name} is longer than four bytes", statement, start)
+                raise self._error(f"{name} is longer than four bytes", "P5-1.5.5-1", start)
         if digit == 0 and shift:
             raise self._error(f"{name} has more bytes than it needs", "MQTT-1.5.5-1", start)
         return value

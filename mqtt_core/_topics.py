@@ -14,6 +14,9 @@ from mqtt_core._codes import LARGEST_STRING_BYTES
 _PLUS: Final = 0x2B
 _HASH: Final = 0x23
 
+SHARE_PREFIX: Final = b"$share/"
+"""How the topic filter of a shared subscription begins; its share name and filter follow."""
+
 TOPIC_OVERHEAD_BYTES: Final = 560
 """What one cached topic takes beside the bytes of its name: objects, table entry, short route."""
 
@@ -64,6 +67,23 @@ def topic_filter_fault(data: bytes) -> tuple[str, str] | None:
                 return "'#' must be a whole level, and the last", "MQTT-4.7.1-2"
             if _PLUS in level and len(level) > 1:
                 return "'+' must be a whole level", "MQTT-4.7.1-3"
+    return None
+
+
+def shared_filter_fault(data: bytes) -> tuple[str, str] | None:
+    """What is wrong with a valid topic filter as a shared one (4.8.2 of MQTT 5.0), or None.
+
+    One that does not begin with $share/ is not shared, and nothing is wrong with it.
+    """
+    if not data.startswith(SHARE_PREFIX):
+        return None
+    group, slash, topic_filter = data[len(SHARE_PREFIX) :].partition(b"/")
+    if not group:
+        return "shared subscription has no share name", "MQTT-4.8.2-1"
+    if _HASH in group or _PLUS in group:
+        return "share name has a wildcard", "MQTT-4.8.2-2"
+    if not slash or not topic_filter:
+        return "shared subscription has no topic filter", "MQTT-4.8.2-2"
     return None
 
 

@@ -26,8 +26,7 @@ from mqtt_core import (
     make_message,
     make_publish,
 )
-from mqtt_core._encode import _frame
-from mqtt_core._property_codec import encode_variable
+from mqtt_core._fields import encode_variable, frame
 from tests.core import wire
 
 WRITTEN: list[tuple[Packet, bytes]] = [
@@ -73,7 +72,7 @@ WRITTEN: list[tuple[Packet, bytes]] = [
 TOO_LONG = "x" * 65_536
 
 REFUSED: list[tuple[str, Packet]] = [
-    ("level", Connect("c", level=5)),
+    ("level", Connect("c", level=6)),
     ("empty client id of a persistent session", Connect("", clean_start=False)),
     ("empty client id in MQTT 3.1", Connect("", level=3)),
     ("password without user name", Connect("c", password=b"")),
@@ -160,7 +159,7 @@ def test_a_packet_over_the_largest_remaining_length_is_not_written() -> None:
 
 def test_a_body_over_the_largest_remaining_length_is_not_written() -> None:
     with pytest.raises(LocalProtocolError):
-        _frame(0x82, bytes(268_435_456))
+        frame(0x82, bytes(268_435_456))
 
 
 def test_the_password_is_in_no_representation() -> None:

@@ -1,0 +1,578 @@
+"""Packets of MQTT 5.0 from bytes, in the order of `_decode`: one function for each type.
+
+Sections are those of MQTT 5.0. What is the same in both versions is in `_decode`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from mqtt_core._codes import (
+    AUTH,
+    CONNACK,
+    CONNECT,
+    DISCONNECT,
+    MALFORMED_PACKET,
+    MQTT_5,
+    PROTOCOL_ERROR,
+    PUBACK,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    SUBACK,
+    SUBSCRIBE,
+    SUCCESS,
+    TOPIC_FILTER_INVALID,
+    TOPIC_NAME_INVALID,
+    UNSUBACK,
+    UNSUBSCRIBE,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
+from mqtt_core._errors import RemoteProtocolError
+from mqtt_core._inbound import Inbound
+from mqtt_core._message import NEVER, Extras, Message, split_properties
+from mqtt_core._packets import (
+    Auth,
+    ConnAck,
+    Connect,
+    Disconnect,
+    Packet,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    SubAck,
+    Subscribe,
+    Subscription,
+    UnsubAck,
+    Unsubscribe,
+    Will,
+)
+from mqtt_core._properties import (
+    AUTHENTICATION_DATA,
+    AUTHENTICATION_METHOD,
+    MESSAGE_EXPIRY_INTERVAL,
+    NO_PROPERTIES,
+    REASON_STRING,
+    SESSION_EXPIRY_INTERVAL,
+    SUBSCRIPTION_IDENTIFIER,
+    TOPIC_ALIAS,
+    USER_PROPERTY,
+    WILL,
+    Properties,
+    number,
+)
+from mqtt_core._property_codec import (
+    PropertyLimits,
+    decode_pairs,
+    decode_properties,
+    encode_pairs,
+    property_length,
+)
+from mqtt_core._reader import UNPARSABLE, Reader
+from mqtt_core._reasons import BY_CLIENT, REASON_STATEMENTS, SENDERS
+from mqtt_core._topics import (
+    SHARE_PREFIX,
+    Topic,
+    TopicCache,
+    shared_filter_fault,
+    topic_filter_fault,
+    topic_name_fault,
+)
+
+_QOS_1: Final = 0x32
+_QOS_1_BYTE: Final = b"\x32"
+_DUP: Final = 0x08
+_QOS_BITS: Final = 0x06
+_RETAIN: Final = 0x01
+
+# The checks of topics are those of 3.1.1: their statements here, and the reason to answer with.
+# What is no string is malformed; a string that is no topic is invalid as a topic.
+_NAME_FAULTS: Final[dict[str, tuple[str, int]]] = {
+    "MQTT-4.7.3-1": ("MQTT-4.7.3-1", TOPIC_NAME_INVALID),
+    "MQTT-3.3.2-2": ("MQTT-3.3.2-2", TOPIC_NAME_INVALID),
+    "MQTT-4.7.3-2": ("MQTT-4.7.3-2", MALFORMED_PACKET),
+    "MQTT-1.5.3-1": ("MQTT-1.5.4-1", MALFORMED_PACKET),
+}
+_FILTER_FAULTS: Final[dict[str, tuple[str, int]]] = {
+    "MQTT-4.7.3-1": ("MQTT-4.7.3-1", TOPIC_FILTER_INVALID),
+    "MQTT-4.7.3-2": ("MQTT-4.7.3-2", MALFORMED_PACKET),
+    "MQTT-3.8.3-1": ("", MALFORMED_PACKET),
+    "MQTT-4.7.1-2": ("MQTT-4.7.1-1", TOPIC_FILTER_INVALID),
+    "MQTT-4.7.1-3": ("MQTT-4.7.1-2", TOPIC_FILTER_INVALID),
+}
+
+
+def decode_publish5(
+    data: bytes, start: i64, body: i64, end: i64, topics: TopicCache, inbound: Inbound
+) -> Publish:
+    """PUBLISH (3.3). The message keeps the bytes it came in where they are a layout of ours."""
+    first: i64 = data[start]
+    at = body + 2
+    if at > end:
+        raise RemoteProtocolError("packet ends before its topic name", "MQTT-3.3.2-1", int(body))
+    stop = at + ((data[body] << 8) | data[body + 1])
+    if stop > end:
+        raise RemoteProtocolError(
+            "topic name runs past the end of the packet", "MQTT-3.3.2-1", int(body)
+        )
+    utf8 = data[at:stop]
+    topic = topics.kept.get(utf8)
+    if topic is not None:
+        topic.is_warm = True
+    elif stop > at:
+        topic = topics.find(utf8)
+        if topic is None:
+            _check_topic_name(utf8, int(at))
+            topic = topics.add(utf8)
+    flags = first & 0x0F
+    if flags & inbound.refused_flags or (body - start > 2 and data[body - 1] == 0):
+        _check_frame(data, int(start), int(body), inbound)
+    if flags & _QOS_BITS == 0:
+        if flags & _DUP:
+            raise RemoteProtocolError("DUP is set at QoS 0", "MQTT-3.3.1-2", int(start))
+        if topic is None or stop >= end or data[stop] != 0:
+            return _decode_with_properties(data, start, stop, stop, end, 0, topic, topics, inbound)
+        packet = data[start:end]
+        if flags:
+            packet = b"\x30" + packet[1:]
+        at = stop + 1 - start
+        return Publish(Message(topic, None, 0, flags != 0, None, packet, int(at), None, None, True))
+    if flags & _QOS_BITS == _QOS_BITS:
+        raise RemoteProtocolError("QoS is 3", "MQTT-3.3.1-4", int(start))
+    at = stop + 2
+    packet_id = 0 if at > end else (data[stop] << 8) | data[stop + 1]
+    if packet_id == 0:
+        raise _wrong_identifier(at > end, inbound, int(stop))
+    if topic is None or at >= end or data[at] != 0:
+        return _decode_with_properties(
+            data, start, stop, at, end, packet_id, topic, topics, inbound
+        )
+    head = data[start:stop] if first == _QOS_1 else _QOS_1_BYTE + data[start + 1 : stop]
+    qos = (flags >> 1) & 3
+    message = Message(
+        topic, None, int(qos), flags & 1 != 0, None, None, 1, head, data[at:end], True
+    )
+    return Publish(message, packet_id, flags & _DUP != 0)
+
+
+def _check_topic_name(utf8: bytes, at: int) -> None:
+    fault = topic_name_fault(utf8)
+    if fault is not None:
+        statement, reason = _NAME_FAULTS[fault[1]]
+        raise RemoteProtocolError(fault[0], statement, at, reason)
+
+
+def _check_frame(data: bytes, start: int, body: int, inbound: Inbound) -> None:
+    """Refuse a length of too many bytes, and flags that the peer was told not to use."""
+    check_length(data, start, body)
+    first = data[start]
+    if first & _QOS_BITS & inbound.refused_flags:
+        if first & _QOS_BITS == _QOS_BITS:
+            raise RemoteProtocolError("QoS is 3", "MQTT-3.3.1-4", start)
+        raise RemoteProtocolError(
+            "QoS is above Maximum QoS", "MQTT-3.2.2-11", start, QOS_NOT_SUPPORTED
+        )
+    if first & _RETAIN & inbound.refused_flags:
+        raise RemoteProtocolError(
+            "RETAIN is set and not available", "MQTT-3.2.2-14", start, RETAIN_NOT_SUPPORTED
+        )
+
+
+def check_length(data: bytes, start: int, body: int) -> None:
+    """Refuse a remaining length in more bytes than it needs (1.5.5)."""
+    if body - start > 2 and data[body - 1] == 0:
+        raise RemoteProtocolError(
+            "remaining length has more bytes than it needs", "MQTT-1.5.5-1", start + 1
+        )
+
+
+def _wrong_identifier(is_cut: bool, inbound: Inbound, at: int) -> RemoteProtocolError:
+    statement = "MQTT-2.2.1-3" if inbound.sender == BY_CLIENT else "MQTT-2.2.1-4"
+    if is_cut:
+        return RemoteProtocolError("packet ends before its packet identifier", statement, at)
+    return RemoteProtocolError("packet identifier is 0", statement, at, PROTOCOL_ERROR)
+
+
+def _decode_with_properties(
+    data: bytes,
+    start: i64,
+    stop: i64,
+    at: i64,
+    end: i64,
+    packet_id: int,
+    topic: Topic | None,
+    topics: TopicCache,
+    inbound: Inbound,
+) -> Publish:
+    """A PUBLISH with properties, or without a topic name, which ends at `stop`.
+
+    Its properties begin at `at` with their length.
+    """
+    offset = int(at)
+    reader = Reader(data, offset, int(end), MQTT_5)
+    length = property_length(reader, inbound.limits)
+    wire_at = reader.at
+    own, travelling = split_properties(decode_pairs(reader, length, PUBLISH, inbound.limits))
+    if own:
+        topic = _apply_own(own, topic, topics, inbound, offset)
+    if topic is None:
+        raise RemoteProtocolError(
+            "topic name is empty, and there is no alias", "P5-3.3.2-1", int(start), PROTOCOL_ERROR
+        )
+    first = data[start]
+    qos = (first >> 1) & 3
+    retain = first & _RETAIN != 0
+    dup = first & _DUP != 0
+    expiry_s = number(travelling, MESSAGE_EXPIRY_INTERVAL, NEVER)
+    payload_at = wire_at + length
+    if own or expiry_s >= 0:
+        others = tuple(pair for pair in travelling if pair[0] != MESSAGE_EXPIRY_INTERVAL)
+        extras = Extras(encode_pairs(others, PUBLISH), expiry_s) if travelling else None
+        message = Message(topic, data[payload_at:end], qos, retain, extras)
+        return Publish(message, packet_id, dup, own)
+    # It can go on to others as it came.
+    extras = Extras(data[wire_at:payload_at])
+    if qos == 0:
+        packet = data[start:end]
+        if retain:
+            packet = b"\x30" + packet[1:]
+        message = Message(
+            topic, None, 0, retain, extras, packet, payload_at - int(start), None, None, True
+        )
+    else:
+        head = _QOS_1_BYTE + data[start + 1 : stop]
+        message = Message(
+            topic, None, qos, retain, extras, None, payload_at - offset, head, data[at:end], True
+        )
+    return Publish(message, packet_id, dup)
+
+
+def _apply_own(
+    own: Properties, topic: Topic | None, topics: TopicCache, inbound: Inbound, at: int
+) -> Topic | None:
+    """Apply the properties of a delivery; returns the topic that is meant."""
+    is_from_client = inbound.sender == BY_CLIENT
+    if is_from_client and number(own, SUBSCRIPTION_IDENTIFIER, 0):
+        raise RemoteProtocolError(
+            "a client's PUBLISH has a subscription identifier",
+            "MQTT-3.3.4-6",
+            at,
+            PROTOCOL_ERROR,
+        )
+    alias = number(own, TOPIC_ALIAS, 0)
+    if alias:
+        if topic is None:
+            return inbound.aliases.topic(alias, at, is_from_client, topics)
+        inbound.aliases.set(alias, topic, at, is_from_client)
+    return topic
+
+
+def decode_ack5(data: bytes, body: int, end: int, kind: int, inbound: Inbound) -> Packet:
+    """PUBACK, PUBREC, PUBREL and PUBCOMP (3.4 to 3.7): reason and properties may be left out."""
+    reader = Reader(data, body, end, MQTT_5)
+    packet_id = _answered_id(reader, "MQTT-2.2.1-5")
+    reason = SUCCESS if reader.is_at_end else _decode_reason(reader, kind, inbound)
+    properties = NO_PROPERTIES
+    if not reader.is_at_end:
+        properties = _decode_problem(reader, kind, inbound)
+        reader.finish()
+    if kind == PUBACK:
+        return PubAck(packet_id, reason, properties)
+    if kind == PUBREC:
+        return PubRec(packet_id, reason, properties)
+    if kind == PUBREL:
+        return PubRel(packet_id, reason, properties)
+    return PubComp(packet_id, reason, properties)
+
+
+def _answered_id(reader: Reader, statement: str) -> int:
+    at = reader.at
+    packet_id = reader.two_bytes("packet identifier")
+    if packet_id == 0:
+        raise RemoteProtocolError("packet identifier is 0", statement, at, PROTOCOL_ERROR)
+    return packet_id
+
+
+def _decode_reason(reader: Reader, kind: int, inbound: Inbound) -> int:
+    at = reader.at
+    reason = reader.byte("reason code")
+    if not SENDERS[kind][reason] & inbound.sender:
+        raise RemoteProtocolError(
+            f"reason code is 0x{reason:02X}", REASON_STATEMENTS[kind], at, PROTOCOL_ERROR
+        )
+    return reason
+
+
+def _decode_problem(reader: Reader, kind: int, inbound: Inbound) -> Properties:
+    """Properties that may have problem information, where a client has asked for none."""
+    at = reader.at
+    properties = decode_properties(reader, kind, inbound.limits)
+    if properties and not inbound.takes_problem_information:
+        for identifier, _ in properties:
+            if identifier in (REASON_STRING, USER_PROPERTY):  # [P5-3.1.2-10]
+                raise RemoteProtocolError(
+                    "problem information that was not asked for",
+                    "MQTT-3.1.2-29",
+                    at,
+                    PROTOCOL_ERROR,
+                )
+    return properties
+
+
+# CONNECT and CONNACK
+
+
+def decode_connect5(reader: Reader, limits: PropertyLimits) -> Connect:
+    """CONNECT (3.1) from behind the protocol version."""
+    at = reader.at
+    flags = reader.byte("CONNECT flags", "MQTT-3.1.4-1")
+    _check_connect_flags(flags, at)
+    keep_alive_s = reader.two_bytes("keep alive", "MQTT-3.1.4-1")
+    at = reader.at
+    properties = decode_properties(reader, CONNECT, limits)
+    _check_authentication(properties, at)
+    # The payload in its order.  [MQTT-3.1.3-1]
+    client_id = reader.text(
+        "client identifier", "MQTT-3.1.3-3" if reader.is_at_end else "MQTT-3.1.3-4"
+    )
+    will = _decode_will(reader, flags, limits) if flags & 0x04 else None
+    username: str | None = None
+    password: bytes | None = None
+    if flags & 0x80:
+        statement = "MQTT-3.1.2-17" if reader.is_at_end else "MQTT-3.1.3-12"
+        username = reader.text("user name", statement)
+    if flags & 0x40:
+        password = reader.binary("password", "MQTT-3.1.2-19")
+    if not flags & 0x80:
+        reader.finish("MQTT-3.1.2-16")
+    elif not flags & 0x40:
+        reader.finish("MQTT-3.1.2-18")
+    else:
+        reader.finish("MQTT-3.1.4-1")
+    clean_start = flags & 0x02 != 0
+    return Connect(
+        client_id, clean_start, keep_alive_s, will, username, password, MQTT_5, properties
+    )
+
+
+def _check_connect_flags(flags: int, at: int) -> None:
+    """The byte of CONNECT flags (3.1.2.3)."""
+    if flags & 0x01:
+        raise RemoteProtocolError("reserved CONNECT flag is set", "MQTT-3.1.2-3", at)
+    if not flags & 0x04:
+        if flags & 0x18:
+            raise RemoteProtocolError("will QoS without a will", "MQTT-3.1.2-11", at)
+        if flags & 0x20:
+            raise RemoteProtocolError("will retain without a will", "MQTT-3.1.2-13", at)
+    elif flags & 0x18 == 0x18:
+        raise RemoteProtocolError("will QoS is 3", "MQTT-3.1.2-12", at)
+
+
+def _check_authentication(properties: Properties, at: int) -> None:
+    has_data = False
+    for identifier, _ in properties:
+        if identifier == AUTHENTICATION_METHOD:
+            return
+        if identifier == AUTHENTICATION_DATA:
+            has_data = True
+    if has_data:
+        raise RemoteProtocolError(
+            "authentication data without a method", "P5-3.1.2-12", at, PROTOCOL_ERROR
+        )
+
+
+def _decode_will(reader: Reader, flags: int, limits: PropertyLimits) -> Will:
+    if reader.is_at_end:
+        raise RemoteProtocolError("will is missing", "MQTT-3.1.2-9", reader.at)
+    properties = decode_properties(reader, WILL, limits)
+    at = reader.at
+    topic = reader.binary("will topic", "MQTT-3.1.2-9")
+    fault = topic_name_fault(topic)
+    if fault is not None:
+        statement, reason = _NAME_FAULTS[fault[1]]
+        if statement == "MQTT-1.5.4-1":
+            statement = "MQTT-3.1.3-11"
+        elif statement == "MQTT-3.3.2-2":
+            statement = "MQTT-4.7.0-1"
+        raise RemoteProtocolError("will " + fault[0], statement, at, reason)
+    payload = reader.binary("will payload", "MQTT-3.1.2-9")
+    return Will(topic.decode(), payload, (flags >> 3) & 3, flags & 0x20 != 0, properties)
+
+
+def decode_connack5(data: bytes, body: int, end: int, inbound: Inbound) -> ConnAck:
+    """CONNACK (3.2)."""
+    if data[body:end] == b"\0\1":
+        # What a server says that knows MQTT 3.1.1 and no later version.
+        return ConnAck(False, UNSUPPORTED_PROTOCOL_VERSION)
+    reader = Reader(data, body, end, MQTT_5)
+    flags = reader.byte("acknowledge flags")
+    if flags > 1:
+        raise RemoteProtocolError("reserved CONNACK flags are set", "MQTT-3.2.2-1", body)
+    reason = _decode_reason(reader, CONNACK, inbound)
+    if flags and reason != SUCCESS:
+        raise RemoteProtocolError(
+            "session present in a refusal", "MQTT-3.2.2-6", body, PROTOCOL_ERROR
+        )
+    properties = decode_properties(reader, CONNACK, inbound.limits)
+    reader.finish()
+    return ConnAck(flags == 1, reason, properties)
+
+
+# SUBSCRIBE and UNSUBSCRIBE
+
+
+def decode_subscribe5(data: bytes, body: int, end: int, inbound: Inbound) -> Subscribe:
+    """SUBSCRIBE (3.8)."""
+    reader = Reader(data, body, end, MQTT_5)
+    packet_id = _request_id(reader, inbound)
+    properties = decode_properties(reader, SUBSCRIBE, inbound.limits)
+    subscriptions: list[Subscription] = []
+    while not reader.is_at_end:
+        subscriptions.append(_decode_subscription(reader))
+        if len(subscriptions) > inbound.max_filters:
+            raise _too_many("SUBSCRIBE", inbound, reader.at)
+    if not subscriptions:
+        raise RemoteProtocolError(
+            "SUBSCRIBE has no topic filter", "MQTT-3.8.3-2", end, PROTOCOL_ERROR
+        )
+    return Subscribe(packet_id, tuple(subscriptions), properties)
+
+
+def _decode_subscription(reader: Reader) -> Subscription:
+    """A topic filter and its options (3.8.3.1)."""
+    topic_filter = _topic_filter(reader, "MQTT-3.8.3-1")
+    at = reader.at
+    options = reader.byte("subscription options")
+    if options & 0xC0:
+        raise RemoteProtocolError("reserved subscription options are set", "MQTT-3.8.3-5", at)
+    qos = options & 3
+    if qos == 3:
+        raise RemoteProtocolError("requested QoS is 3", "P5-3.8.3-2", at, PROTOCOL_ERROR)
+    handling = options >> 4
+    if handling == 3:
+        raise RemoteProtocolError("retain handling is 3", "P5-3.8.3-3", at, PROTOCOL_ERROR)
+    no_local = options & 4 != 0
+    if no_local and topic_filter.startswith("$share/"):
+        raise RemoteProtocolError(
+            "no local on a shared subscription", "MQTT-3.8.3-4", at, PROTOCOL_ERROR
+        )
+    return Subscription(topic_filter, qos, no_local, options & 8 != 0, handling)
+
+
+def decode_unsubscribe5(data: bytes, body: int, end: int, inbound: Inbound) -> Unsubscribe:
+    """UNSUBSCRIBE (3.10)."""
+    reader = Reader(data, body, end, MQTT_5)
+    packet_id = _request_id(reader, inbound)
+    properties = decode_properties(reader, UNSUBSCRIBE, inbound.limits)
+    topic_filters: list[str] = []
+    while not reader.is_at_end:
+        topic_filters.append(_topic_filter(reader, "MQTT-3.10.3-1"))
+        if len(topic_filters) > inbound.max_filters:
+            raise _too_many("UNSUBSCRIBE", inbound, reader.at)
+    if not topic_filters:
+        raise RemoteProtocolError(
+            "UNSUBSCRIBE has no topic filter", "MQTT-3.10.3-2", end, PROTOCOL_ERROR
+        )
+    return Unsubscribe(packet_id, tuple(topic_filters), properties)
+
+
+def _request_id(reader: Reader, inbound: Inbound) -> int:
+    at = reader.at
+    packet_id = reader.two_bytes("packet identifier", "MQTT-2.2.1-3")
+    if packet_id == 0:
+        raise _wrong_identifier(False, inbound, at)
+    return packet_id
+
+
+def _topic_filter(reader: Reader, statement: str) -> str:
+    at = reader.at
+    topic_filter = reader.binary("topic filter", statement)
+    fault = topic_filter_fault(topic_filter)
+    if fault is not None:
+        cited, reason = _FILTER_FAULTS[fault[1]]
+        raise RemoteProtocolError(fault[0], cited or statement, at, reason)
+    if topic_filter.startswith(SHARE_PREFIX):
+        fault = shared_filter_fault(topic_filter)
+        if fault is not None:
+            raise RemoteProtocolError(fault[0], fault[1], at, TOPIC_FILTER_INVALID)
+    return topic_filter.decode()
+
+
+def _too_many(name: str, inbound: Inbound, at: int) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        f"{name} has more than {inbound.max_filters} topic filters", "", at, QUOTA_EXCEEDED
+    )
+
+
+def decode_suback5(data: bytes, body: int, end: int, inbound: Inbound) -> SubAck:
+    """SUBACK (3.9)."""
+    reader = Reader(data, body, end, MQTT_5)
+    packet_id = _answered_id(reader, "MQTT-2.2.1-6")
+    properties = _decode_problem(reader, SUBACK, inbound)
+    return SubAck(packet_id, _decode_reasons(reader, SUBACK, inbound), properties)
+
+
+def decode_unsuback5(data: bytes, body: int, end: int, inbound: Inbound) -> UnsubAck:
+    """UNSUBACK (3.11)."""
+    reader = Reader(data, body, end, MQTT_5)
+    packet_id = _answered_id(reader, "MQTT-2.2.1-6")
+    properties = _decode_problem(reader, UNSUBACK, inbound)
+    return UnsubAck(packet_id, _decode_reasons(reader, UNSUBACK, inbound), properties)
+
+
+def _decode_reasons(reader: Reader, kind: int, inbound: Inbound) -> tuple[int, ...]:
+    reasons: list[int] = []
+    while not reader.is_at_end:
+        reasons.append(_decode_reason(reader, kind, inbound))
+    if not reasons:
+        raise RemoteProtocolError("packet has no reason code", UNPARSABLE, reader.at)
+    return tuple(reasons)
+
+
+# DISCONNECT and AUTH
+
+
+def decode_disconnect5(data: bytes, body: int, end: int, inbound: Inbound) -> Disconnect:
+    """DISCONNECT (3.14): reason and properties may be left out."""
+    reader = Reader(data, body, end, MQTT_5)
+    reason = SUCCESS if reader.is_at_end else _decode_reason(reader, DISCONNECT, inbound)
+    if reader.is_at_end:
+        return Disconnect(reason)
+    at = reader.at
+    properties = decode_properties(reader, DISCONNECT, inbound.limits)
+    reader.finish()
+    expiry_s = number(properties, SESSION_EXPIRY_INTERVAL, -1)
+    if expiry_s >= 0:
+        if inbound.sender != BY_CLIENT:
+            raise RemoteProtocolError(
+                "a server's DISCONNECT has a session expiry interval",
+                "MQTT-3.14.2-2",
+                at,
+                PROTOCOL_ERROR,
+            )
+        if expiry_s > 0 and not inbound.may_set_expiry:
+            raise RemoteProtocolError(
+                "session expiry interval is set, and was 0 in CONNECT",
+                "P5-3.14.2-2",
+                at,
+                PROTOCOL_ERROR,
+            )
+    return Disconnect(reason, properties)
+
+
+def decode_auth5(data: bytes, body: int, end: int, inbound: Inbound) -> Auth:
+    """AUTH (3.15). Whether it may come now, and its method, is the matter of the exchange."""
+    reader = Reader(data, body, end, MQTT_5)
+    if reader.is_at_end:  # success without properties, and so without the method
+        return Auth(SUCCESS)
+    reason = _decode_reason(reader, AUTH, inbound)
+    properties = _decode_problem(reader, AUTH, inbound)
+    reader.finish()
+    return Auth(reason, properties)
