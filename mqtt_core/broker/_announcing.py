@@ -16,6 +16,7 @@ from mqtt_core._properties import (
     RESPONSE_INFORMATION,
     RETAIN_AVAILABLE,
     SERVER_KEEP_ALIVE,
+    SERVER_REFERENCE,
     SESSION_EXPIRY_INTERVAL,
     SHARED_SUBSCRIPTION_AVAILABLE,
     SUBSCRIPTION_IDENTIFIER_AVAILABLE,
@@ -28,7 +29,7 @@ from mqtt_core._properties import (
 from mqtt_core.broker._limits import Limits
 
 _LARGEST_RECEIVE_MAXIMUM: Final = 65_535  # what a server that says nothing takes
-_REASON_STRING_ROOM: Final = 32  # the packet around a reason string, at most
+_PACKET_AROUND_BYTES: Final = 32  # what stands around the texts of a packet, at most
 
 
 def session_expiry_s(connect: Connect, limits: Limits) -> int:
@@ -54,9 +55,7 @@ def keep_alive_s(connect: Connect, limits: Limits) -> int:
     return asked
 
 
-def connack_properties(
-    connect: Connect, limits: Limits, client_id: str, response_information: str
-) -> Properties:
+def connack_properties(connect: Connect, limits: Limits, client_id: str) -> Properties:
     """The properties of an accepting CONNACK: all that differs from what the standard assumes."""
     if connect.level != MQTT_5:
         return ()
@@ -84,18 +83,25 @@ def connack_properties(
         found.append((SHARED_SUBSCRIPTION_AVAILABLE, 0))
     if keep_alive_s(connect, limits) != connect.keep_alive_s:
         found.append((SERVER_KEEP_ALIVE, keep_alive_s(connect, limits)))
-    if response_information and number(connect.properties, REQUEST_RESPONSE_INFORMATION, 0):
-        text = response_information.replace("%c", client_id)  # [MQTT-3.1.2-28]
-        found.append((RESPONSE_INFORMATION, text))
+    information = limits.response_information
+    if information and number(connect.properties, REQUEST_RESPONSE_INFORMATION, 0):
+        # [MQTT-3.1.2-28]
+        found.append((RESPONSE_INFORMATION, information.replace("%c", client_id)))
     return tuple(found)
 
 
-def reason_properties(text: str, most_bytes: int) -> Properties:
-    """A reason string, left out where the packet would be larger than the client takes.
+def reason_properties(text: str, most_bytes: int, server_reference: str = "") -> Properties:
+    """A reason string and another server, left out where the packet would be larger than the
+    client takes.
 
     `most_bytes` is the client's maximum packet size, 0 for none.
     [MQTT-3.2.2-19] [MQTT-3.14.2-3]
     """
-    if not text or (most_bytes and len(text.encode()) + _REASON_STRING_ROOM > most_bytes):
-        return ()
-    return ((REASON_STRING, text),)
+    room = most_bytes - _PACKET_AROUND_BYTES if most_bytes else len(text) * 4 + 65_535
+    found: list[tuple[int, PropertyValue]] = []
+    if server_reference and len(server_reference.encode()) <= room:
+        found.append((SERVER_REFERENCE, server_reference))
+        room -= len(server_reference.encode())
+    if text and len(text.encode()) <= room:
+        found.append((REASON_STRING, text))
+    return tuple(found)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from mqtt_core._codes import MQTT_3_1_1
 from mqtt_core._connection import Connection
 from mqtt_core._errors import ConnectionRefused, RemoteProtocolError
 from mqtt_core._message import make_message
@@ -152,8 +151,10 @@ class Broker:
             SERVER,
             topics=ws.topics,
             writers=ws.writers,
-            newest_level=MQTT_3_1_1,
             max_packet_size_bytes=ws.limits.max_packet_size_bytes,
+            max_user_properties=ws.limits.max_user_properties,
+            max_property_bytes=ws.limits.max_property_bytes,
+            max_alias_bytes=ws.limits.max_alias_bytes,
             max_filters=ws.limits.max_filters_per_packet * _MOST_FILTERS,
             now=now,
         )

@@ -22,8 +22,10 @@ from mqtt_core._codes import (
     QUOTA_EXCEEDED,
     RETAIN_NOT_SUPPORTED,
     SERVER_BUSY,
+    SERVER_MOVED,
     SERVER_UNAVAILABLE,
     SUCCESS,
+    USE_ANOTHER_SERVER,
     reason_name,
 )
 from mqtt_core._errors import RemoteProtocolError
@@ -139,8 +141,16 @@ class Connecting:
             return
         attempt = Attempt(channel, connect, client_id, session_expiry_s(connect, limits))
         channel.attempt = attempt
+        if limits.server_has_moved:
+            reason = SERVER_MOVED if connect.level == MQTT_5 else SERVER_UNAVAILABLE
+            self.refuse(channel, reason, "the server has moved", limits.server_reference)
+            return
         if channel.is_over_limit:
-            self.refuse(channel, SERVER_BUSY, "max_connections is reached")
+            reason = SERVER_BUSY
+            if limits.server_reference and connect.level == MQTT_5:
+                reason = USE_ANOTHER_SERVER
+            reference = limits.server_reference
+            self.refuse(channel, reason, "max_connections is reached", reference)
             return
         token = ws.next_id()
         request = AuthRequest(
@@ -312,7 +322,7 @@ class Connecting:
     def _accept(self, attempt: Attempt, is_present: bool) -> None:
         connect = attempt.connect
         limits = self._ws.limits
-        properties = connack_properties(connect, limits, attempt.client_id, "")
+        properties = connack_properties(connect, limits, attempt.client_id)
         # [v3 MQTT-3.2.0-1] [MQTT-3.2.0-1] [MQTT-3.1.4-5]
         self._answer(attempt.channel, ConnAck(is_present, SUCCESS, properties))
         attempt.channel.connection.keep_alive_s = keep_alive_s(connect, limits)
@@ -389,7 +399,9 @@ class Connecting:
         if not attempt.is_over:
             self.refuse(attempt.channel, SERVER_UNAVAILABLE, "storage is not available")
 
-    def refuse(self, channel: Channel, reason: int, detail: str) -> None:
+    def refuse(
+        self, channel: Channel, reason: int, detail: str, server_reference: str = ""
+    ) -> None:
         """Answer with a refusal and end the connection.
 
         [v3 MQTT-3.2.2-5] [MQTT-3.1.4-2] [MQTT-3.2.2-7]
@@ -400,7 +412,7 @@ class Connecting:
             most = 0
             if attempt is not None:
                 most = Announced(attempt.connect.properties).maximum_packet_size
-            properties = reason_properties(detail, most)
+            properties = reason_properties(detail, most, server_reference)
         # [v3 MQTT-3.2.2-4] [MQTT-3.2.2-6]
         self._answer(channel, ConnAck(False, reason, properties))
         self._endings.end(channel, REFUSED, detail=f"{reason_name(reason)}: {detail}")

@@ -272,7 +272,7 @@ class Delivery:
             return
         queue = session.own_queue()
         if self._make_room(session, queue, message):
-            queue.add_stored(resting.number, message.size_bytes)
+            queue.add_message_stored(resting.number, message)
             self._ws.count_queued(1, message.size_bytes)
             resting.targets.append(Target(session.key, qos, 0, particulars))
             resting.stored.append((session, qos, particulars))
@@ -294,7 +294,10 @@ class Delivery:
             ws.stats.dropped_qos_0_offline += 1
             return
         queue = session.own_queue()
-        if self._fits(queue, message, channel is not None):
+        is_connected = channel is not None
+        if not self._fits(queue, message, is_connected):
+            self._drop_expired(session, queue)
+        if self._fits(queue, message, is_connected):
             queue.add(ws.next_number(), 0, message, particulars)
             self._ws.count_queued(1, message.size_bytes)
         else:
@@ -338,6 +341,9 @@ class Delivery:
     def _make_room(self, session: Session, queue: Queue, message: Message) -> bool:
         """Apply the policy of a full queue; False when the message is dropped."""
         ws = self._ws
+        if self._fits(queue, message, session.channel is not None):
+            return True
+        self._drop_expired(session, queue)
         while not self._fits(queue, message, session.channel is not None):
             if queue.has_qos_0:
                 dropped = queue.pop_qos_0()
@@ -360,6 +366,18 @@ class Delivery:
                 ws.doomed.append((channel, QUEUE_FULL))
             return False
         return True
+
+    def _drop_expired(self, session: Session, queue: Queue) -> None:
+        """Messages that have expired make room before others are dropped.  [MQTT-3.3.2-5]"""
+        ws = self._ws
+        count = queue.count
+        size = queue.size_bytes
+        numbers = queue.take_expired(ws.wall)
+        ws.count_queued(queue.count - count, queue.size_bytes - size)
+        ws.stats.messages_expired += len(numbers)
+        if session.key:
+            for number in numbers:
+                ws.record(Settle(session.key, number))
 
     def _helps_to_drop(self, queue: Queue, message: Message) -> bool:
         """Whether the queue's own limits are what is in the way, and can be met."""
@@ -439,10 +457,11 @@ class Delivery:
     def again(self, failed: Resting) -> Resting:
         """Once more, for those that have not got the message: it goes to their queues."""
         resting = Resting(failed.message, self._ws.next_number())
-        size = failed.message.size_bytes
+        message = failed.message
+        size = message.size_bytes
         for session, qos, particulars in failed.stored:
             if not session.is_ended:
-                session.own_queue().add_stored(resting.number, size)
+                session.own_queue().add_message_stored(resting.number, message)
                 self._ws.count_queued(1, size)
                 resting.targets.append(Target(session.key, qos, 0, particulars))
                 resting.stored.append((session, qos, particulars))

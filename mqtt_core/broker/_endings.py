@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from mqtt_core._codes import MQTT_5
+from mqtt_core._codes import MQTT_5, USE_ANOTHER_SERVER, reason_name
 from mqtt_core._encode import encode
 from mqtt_core._packets import Disconnect
 from mqtt_core.broker._announcing import reason_properties
@@ -259,7 +259,11 @@ class Endings:
             return
         if not connection.peer.wants_problem_information or cause in _NOT_EXPLAINED:
             detail = ""
-        properties = reason_properties(detail, channel.max_packet_bytes)
+        reference = ""
+        if cause == SHUT_DOWN and self._ws.limits.server_reference:
+            reference = self._ws.limits.server_reference
+            reason = USE_ANOTHER_SERVER
+        properties = reason_properties(detail, channel.max_packet_bytes, reference)
         packet = Disconnect(reason, properties)
         self._ws.write(channel, encode(packet, MQTT_5))  # [MQTT-3.14.2-1]
         self._ws.stats.packets_sent += 1
@@ -315,6 +319,9 @@ class Endings:
             ws.stats.faults += 1
         elif cause == PROTOCOL_VIOLATION:
             ws.stats.protocol_violations += 1
+        if channel.connection.level == MQTT_5 and reason and cause not in _SAID_BY_CLIENT:
+            name_of_reason = f"0x{reason:02X} {reason_name(reason)}"
+            detail = f"{name_of_reason}: {detail}" if detail else name_of_reason
         ws.tell(
             name,
             channel,

@@ -19,6 +19,9 @@ REFUSE: Final = "refuse"
 ACKNOWLEDGE: Final = "acknowledge"
 
 
+_LONGEST_TEXT_BYTES: Final = 1_024
+
+
 @final
 class Limit:
     """One limit: its name (with the unit), default, bounds, configuration section and reason."""
@@ -50,6 +53,8 @@ class Limit:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
         if isinstance(self.default, bool):
             return "true or false"
+        if isinstance(self.default, str):
+            return f"a text of at most {_LONGEST_TEXT_BYTES:,} bytes"
         kind = "a whole number" if isinstance(self.default, int) else "a number"
         return f"{kind} from {self.minimum:g} to {self.maximum:,.0f}"
 
@@ -57,6 +62,8 @@ class Limit:
         """Whether `value` has the right type and lies within the bounds."""
         if self.choices:
             return isinstance(value, str) and value in self.choices
+        if isinstance(self.default, str):
+            return isinstance(value, str) and len(value.encode()) <= _LONGEST_TEXT_BYTES
         if isinstance(self.default, bool):
             return isinstance(value, bool)
         if isinstance(value, (bool, str)):
@@ -484,6 +491,26 @@ LIMITS: Final[tuple[Limit, ...]] = (
     ),
     Limit(
         "mqtt5",
+        "response_information",
+        "",
+        "What clients that ask for response information are told: where to have answers sent, "
+        "for example reply/%c, with %c for the client identifier; empty for nothing.",
+    ),
+    Limit(
+        "mqtt5",
+        "server_reference",
+        "",
+        "Another server, named to clients that are refused because max_connections is reached or "
+        "told that this server shuts down; empty for none.",
+    ),
+    Limit(
+        "mqtt5",
+        "server_has_moved",
+        False,
+        "Whether every client is sent to server_reference for good.",
+    ),
+    Limit(
+        "mqtt5",
         "validate_payload_format",
         False,
         "Whether a payload that is said to be text must be UTF-8; if it is not, its PUBLISH is "
@@ -562,6 +589,9 @@ class Limits:
     retain_available: bool
     shared_subscriptions: bool
     subscription_identifiers: bool
+    response_information: str
+    server_reference: str
+    server_has_moved: bool
     validate_payload_format: bool
     authorization_cache_entries: int
     unauthorized_publish: str

@@ -19,6 +19,7 @@ from mqtt_core.broker._store import (
     DeleteRetained,
     DeleteSubscription,
     Done,
+    DropExpired,
     EndSession,
     Failed,
     HoldIdentifier,
@@ -162,6 +163,8 @@ class MemoryEngine:
             self.retained.put(operation.message)
         elif isinstance(operation, DeleteRetained):
             self.retained.delete(operation.topic)
+        elif isinstance(operation, DropExpired):
+            self.retained.drop_expired(operation.now)
         else:
             self._apply_to_session(operation)
 

@@ -39,6 +39,7 @@ from mqtt_core.broker._store import (
     Operation,
     PutRetained,
 )
+from mqtt_core.broker._sweeping import Sweeping
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
 
@@ -139,6 +140,7 @@ class Publishing:
         "_authorizer",
         "_refuses",
         "_flush_at",
+        "_sweeping",
     )
 
     def __init__(
@@ -154,6 +156,7 @@ class Publishing:
         self._authorizer: Final = authorizer
         self._refuses: Final = workspace.limits.queue_full_policy == REFUSE
         self._flush_at: Final = workspace.limits.turn_output_bytes
+        self._sweeping: Final = Sweeping(workspace)
 
     # From a client
 
@@ -412,9 +415,11 @@ class Publishing:
         session = begun.session
         if session is not None and session.key:
             others.append(HoldIdentifier(session.key, begun.packet_id))
-        if message.retain:
+        if message.retain and self._ws.limits.retain_available:
             if len(message.payload):
                 others.append(PutRetained(message))
+                if message.expires_at:
+                    self._sweeping.note(message.expires_at)
             else:  # [v3 MQTT-3.3.1-10] [v3 MQTT-3.3.1-11]
                 others.append(DeleteRetained(message.topic.utf8))
         self._committing.add(begun, resting, others)

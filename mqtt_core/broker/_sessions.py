@@ -148,7 +148,7 @@ class Sessions:
         if session.key:
             stats.sessions_detached -= 1
             ws.record(SaveExpiry(session.key, None))
-        stats.clients_connected += 1
+        stats.count_connected(channel.connection.level, 1)
         if stats.clients_connected > stats.clients_maximum:
             stats.clients_maximum = stats.clients_connected
 
@@ -164,7 +164,7 @@ class Sessions:
         session.channel = None
         session.resend = None
         session.verdicts = None
-        ws.stats.clients_connected -= 1
+        ws.stats.count_connected(channel.connection.level, -1)
         if not session.key:
             self.end(session)
             return

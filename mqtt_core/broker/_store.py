@@ -176,6 +176,14 @@ class DeleteRetained(Operation):
         self.topic: Final = topic
 
 
+@final
+class DropExpired(Operation):
+    """Forget the retained messages that have expired by `now`, in unix seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.now: Final = now
+
+
 # Requests, and what completes them.
 
 
