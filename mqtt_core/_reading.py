@@ -389,12 +389,8 @@ class Reading:
     def _decode_connect(self) -> Connect:
         buffer = self.buffer
         reader = Reader(buffer.data, int(buffer.body), int(buffer.end))
-        try:
-            level = protocol_level(reader, self._newest_level)
-        except ConnectionRefused:
-            if self._newest_level == MQTT_5 and buffer.data[reader.at - 1] > MQTT_5:
-                self._begin5()  # a later version is answered as the newest that is known
-            raise
+        # A version that nobody knows is refused in the form of 3.1.1, which both standards allow.
+        level = protocol_level(reader, self._newest_level)  # [MQTT-3.1.2-2]
         if level != MQTT_5:
             connect = decode_connect(reader, level)
             self.level = level
