@@ -19,8 +19,12 @@ from mqtt_core._codes import (
     BAD_USER_NAME_OR_PASSWORD,
     CONTINUE_AUTHENTICATION,
     NOT_AUTHORIZED,
+    SERVER_BUSY,
+    SERVER_UNAVAILABLE,
     SUCCESS,
+    UNSPECIFIED_ERROR,
 )
+from mqtt_core._reasons import BY_SERVER, SENDERS
 from mqtt_core._topics import filter_matches, has_wildcard
 
 PUBLISH_ACTION: Final = 1
@@ -175,6 +179,13 @@ ACCEPTED: Final = Decision()
 ACCEPTED_UNRESTRICTED: Final = Decision(SUCCESS, True)
 DENIED: Final = Decision(NOT_AUTHORIZED)
 UNKNOWN_METHOD: Final = Decision(BAD_AUTHENTICATION_METHOD)
+
+
+def refusal_reason(reason: int, kind: int) -> int:
+    """The code of a refusal as CONNACK or a server's DISCONNECT can say it, which is `kind`."""
+    if UNSPECIFIED_ERROR <= reason <= 0xFF and SENDERS[kind][reason] & BY_SERVER:
+        return reason
+    return SERVER_BUSY if reason == SERVER_UNAVAILABLE else NOT_AUTHORIZED
 
 
 class Policy(Protocol):

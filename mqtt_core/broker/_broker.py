@@ -29,7 +29,8 @@ from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
-from mqtt_core.broker._endings import Endings
+from mqtt_core.broker._endings import EXCHANGE_DEADLINE, Endings
+from mqtt_core.broker._exchanging import Exchanging
 from mqtt_core.broker._facts import FACT_ERROR, Fact
 from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._incoming import Incoming
@@ -93,6 +94,7 @@ class Broker:
         "_endings",
         "_authorizer",
         "_connecting",
+        "_exchanging",
         "_incoming",
         "_sys",
         "_mode",
@@ -125,6 +127,7 @@ class Broker:
         self._connecting: Final = Connecting(
             ws, self._sessions, self._sending, self._authorizer, self._endings
         )
+        self._exchanging: Final = Exchanging(ws, self._connecting, self._endings)
         gating = Gating(ws, self._committing)
         self._incoming: Final = Incoming(
             ws,
@@ -133,6 +136,7 @@ class Broker:
             Subscribing(ws, self._bursts, self._authorizer, gating),
             gating,
             self._connecting,
+            self._exchanging,
             self._endings,
         )
         self._sys: Final = SysTopics(ws.stats, version, now)
@@ -338,7 +342,10 @@ class Broker:
 
     def on_channel_deadline(self, channel: Channel, kind: int, now: float) -> None:
         """`Channel.on_deadline`."""
-        self._endings.on_deadline(channel, kind)
+        if kind == EXCHANGE_DEADLINE:
+            self._exchanging.timed_out(channel)
+        else:
+            self._endings.on_deadline(channel, kind)
 
     # Decisions and completions
 
@@ -350,7 +357,10 @@ class Broker:
         if channel is None or channel.close != CLOSE_NO:
             return
         try:
-            if channel.asked is not None:
+            authentication = channel.authentication
+            if authentication is not None and authentication.token == token:
+                self._exchanging.decided(channel, authentication, decision)
+            elif channel.asked is not None:
                 self._authorizer.decided(channel, decision)
                 channel.wait = WAIT_NO
                 attempt = channel.attempt

@@ -21,6 +21,7 @@ from mqtt_core.broker._workspace import WAIT_NO
 if TYPE_CHECKING:
     from mqtt_core.broker._broker import Broker
     from mqtt_core.broker._connecting import Attempt
+    from mqtt_core.broker._exchanging import Authentication
     from mqtt_core.broker._publishing import FanOut
     from mqtt_core.broker._session import Session
 
@@ -59,6 +60,7 @@ class Channel(Work):
         "output",
         "session",
         "attempt",
+        "authentication",
         "will",
         "layout",
         "aliases",
@@ -112,6 +114,7 @@ class Channel(Work):
         self.transport: object = None
         self.session: Session | None = None
         self.attempt: Attempt | None = None
+        self.authentication: Authentication | None = None  # where CONNECT named a method
         self.will: Will | None = None
         self.layout = LAYOUT_3
         self.aliases: OutboundAliases | None = None

@@ -13,6 +13,7 @@ from typing import Final, cast, final
 from mqtt_core._announced import Announced
 from mqtt_core._codes import (
     CLIENT_IDENTIFIER_NOT_VALID,
+    CONNACK,
     CONNACK_RETURN_CODES,
     MQTT_3_1,
     MQTT_3_1_1,
@@ -30,14 +31,14 @@ from mqtt_core._codes import (
 )
 from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._packets import ConnAck, Connect
-from mqtt_core._properties import Properties
+from mqtt_core._properties import AUTHENTICATION_DATA, Properties
 from mqtt_core.broker._announcing import (
     connack_properties,
     keep_alive_s,
     reason_properties,
     session_expiry_s,
 )
-from mqtt_core.broker._auth import ASK, DENY, WILL_ACTION, AuthRequest, Decision
+from mqtt_core.broker._auth import ASK, DENY, WILL_ACTION, AuthRequest, Decision, refusal_reason
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
 from mqtt_core.broker._channel import LAYOUT_5, LAYOUT_5_OWN, Channel
@@ -63,6 +64,7 @@ from mqtt_core.broker._store import (
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
 _GENERATED_ID_BYTES: Final = 16
+_SHOWN_METHOD: Final = 64  # characters of what a client calls its method
 _VERSIONS: Final[dict[int, str]] = {MQTT_3_1: "3.1", MQTT_3_1_1: "3.1.1", MQTT_5: "5.0"}
 _PACKET_MARGIN_BYTES: Final = 1_024  # by which a delivery may be larger than what was published
 
@@ -75,7 +77,9 @@ class Attempt:
         "channel",
         "connect",
         "client_id",
+        "username",
         "is_unrestricted",
+        "data",
         "expiry_s",
         "is_over",
         "record",
@@ -90,7 +94,9 @@ class Attempt:
         self.connect: Final = connect
         self.client_id: Final = client_id
         self.expiry_s: Final = expiry_s  # how long its session outlives the connection
+        self.username = connect.username  # or who the policy says it is
         self.is_unrestricted = False
+        self.data: bytes | None = None  # for the client, in CONNACK
         self.is_over = False  # its channel has ended, or a newer attempt has won
         self.record: SessionRecord | None = None
         self.new_key = 0  # of a session that this attempt stores
@@ -152,6 +158,8 @@ class Connecting:
             reference = limits.server_reference
             self.refuse(channel, reason, "max_connections is reached", reference)
             return
+        if channel.connection.exchange is not None:
+            return  # asked about message by message: `_exchanging`
         token = ws.next_id()
         request = AuthRequest(
             token,
@@ -173,12 +181,15 @@ class Connecting:
         attempt = channel.attempt
         assert attempt is not None
         if not decision.is_accepted:
-            reason = decision.reason
+            reason = refusal_reason(decision.reason, CONNACK)
             if attempt.connect.level != MQTT_5 and reason not in CONNACK_RETURN_CODES:
                 reason = NOT_AUTHORIZED
             self.refuse(channel, reason, "authentication failed")
             return
         attempt.is_unrestricted = decision.is_unrestricted
+        if decision.username is not None:
+            attempt.username = decision.username
+        attempt.data = decision.data
         self.claim(attempt)
 
     def claim(self, attempt: Attempt) -> None:
@@ -203,7 +214,7 @@ class Connecting:
             if utf8.count(b"/") >= limit:
                 raise RemoteProtocolError(f"the will's topic has more than {limit} levels")
             if not attempt.is_unrestricted:
-                username = attempt.connect.username
+                username = attempt.username
                 verdict = self._authorizer.ask(channel, client_id, username, WILL_ACTION, utf8)
                 if verdict == ASK:
                     return
@@ -305,7 +316,7 @@ class Connecting:
         session.is_unrestricted = attempt.is_unrestricted
         session.username = None  # kept only where rules will ask for it
         if not attempt.is_unrestricted:
-            session.username = attempt.connect.username
+            session.username = attempt.username
         channel.attempt = None
         channel.will = attempt.connect.will
         self._accept(attempt, is_present)
@@ -323,6 +334,8 @@ class Connecting:
         connect = attempt.connect
         limits = self._ws.limits
         properties = connack_properties(connect, limits, attempt.client_id)
+        if attempt.channel.connection.exchange is not None:
+            properties += data_properties(attempt.data)
         # [v3 MQTT-3.2.0-1] [MQTT-3.2.0-1] [MQTT-3.1.4-5]
         self._answer(attempt.channel, ConnAck(is_present, SUCCESS, properties))
         attempt.channel.connection.keep_alive_s = keep_alive_s(connect, limits)
@@ -424,6 +437,17 @@ class Connecting:
         ws.stats.packets_sent += 1
 
 
+def data_properties(data: bytes | None) -> Properties:
+    """The property of CONNACK and AUTH that has the data of a method, if there is any."""
+    return () if data is None else ((AUTHENTICATION_DATA, data),)
+
+
+def describe_method(channel: Channel) -> str:
+    """The authentication method of a client, for logs and reason strings."""
+    exchange = channel.connection.exchange
+    return "" if exchange is None else f"method {exchange.method[:_SHOWN_METHOD]!r}"
+
+
 def _describe(attempt: Attempt, is_present: bool) -> str:
     connect = attempt.connect
     parts = [f"MQTT {_VERSIONS[connect.level]}"]
@@ -435,8 +459,10 @@ def _describe(attempt: Attempt, is_present: bool) -> str:
     if is_present:
         parts.append("resumed")
     parts.append(f"keep-alive {attempt.channel.connection.keep_alive_s} s")
-    if connect.username is not None:
-        parts.append(f"user {connect.username!r}")
+    if attempt.channel.connection.exchange is not None:
+        parts.append(describe_method(attempt.channel))
+    if attempt.username is not None:
+        parts.append(f"user {attempt.username!r}")
     if connect.will is not None:
         parts.append(f"will on {connect.will.topic!r}")
     return ", ".join(parts)

@@ -34,6 +34,7 @@ from mqtt_core.broker._causes import (
     publishes_will,
 )
 from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
+from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sessions import Sessions
@@ -53,6 +54,7 @@ REQUEST_DEADLINE: Final = 2
 KEEP_ALIVE_DEADLINE: Final = 3
 SEND_DEADLINE: Final = 4
 LINGER_DEADLINE: Final = 5
+EXCHANGE_DEADLINE: Final = 7  # 6 is in `_workspace`
 
 _KEEP_ALIVE_GRACE: Final = 1.5
 _LAST_LOOK_S: Final = 0.001
@@ -107,6 +109,15 @@ class Endings:
         """Wait for decisions for a limited time."""
         at = self._ws.now + self._ws.limits.request_timeout_secs
         self._arm(channel, at, REQUEST_DEADLINE)
+
+    def arm_exchange_deadline(self, channel: Channel) -> Deadline:
+        """Give an exchange of enhanced authentication its time; before CONNACK it is all that is
+        waited for."""
+        ws = self._ws
+        if channel.session is None:
+            self._disarm(channel)
+        at = ws.now + ws.limits.exchange_timeout_secs
+        return ws.deadlines.arm(at, EXCHANGE_DEADLINE, channel)
 
     def connected(self, channel: Channel) -> None:
         """CONNACK has left: from now on keep-alive counts."""
@@ -234,6 +245,9 @@ class Endings:
             channel.attempt = None
             self._sessions.forget_claim(attempt)
         ws.asking.pop(channel.token, None)
+        if channel.authentication is not None:
+            channel.authentication.stop(ws)
+            channel.authentication = None
         ws.store_waiters.pop(channel.key, None)
         self._disarm(channel)
         if cause in _AT_ONCE or channel.gone:

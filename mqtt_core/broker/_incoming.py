@@ -25,6 +25,7 @@ from mqtt_core._flow import (
     Flow,
 )
 from mqtt_core._packets import (
+    Auth,
     Connect,
     Disconnect,
     Packet,
@@ -42,6 +43,7 @@ from mqtt_core.broker._causes import CLIENT_DISCONNECTED, DISCONNECTED_WITH_WILL
 from mqtt_core.broker._channel import LAYOUT_3, Channel, GatedAck
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._endings import Endings
+from mqtt_core.broker._exchanging import Exchanging
 from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sending import Sending
@@ -62,6 +64,7 @@ class Incoming:
         "_subscribing",
         "_gating",
         "_connecting",
+        "_exchanging",
         "_endings",
     )
 
@@ -73,6 +76,7 @@ class Incoming:
         subscribing: Subscribing,
         gating: Gating,
         connecting: Connecting,
+        exchanging: Exchanging,
         endings: Endings,
     ) -> None:
         self._ws: Final = workspace
@@ -81,6 +85,7 @@ class Incoming:
         self._subscribing: Final = subscribing
         self._gating: Final = gating
         self._connecting: Final = connecting
+        self._exchanging: Final = exchanging
         self._endings: Final = endings
 
     def handle(self, channel: Channel, packet: Packet) -> bool:
@@ -89,6 +94,12 @@ class Incoming:
         if session is None:
             if isinstance(packet, Connect):
                 self._connecting.accept(channel, packet)
+                if channel.attempt is not None and channel.connection.exchange is not None:
+                    self._exchanging.begin(channel)
+            elif isinstance(packet, Auth):
+                self._exchanging.take(channel, packet)
+            elif isinstance(packet, Disconnect):
+                self._endings.end(channel, CLIENT_DISCONNECTED)
             return True
         if isinstance(packet, Publish):
             return self._publishing.accept(channel, session, packet)
@@ -108,6 +119,8 @@ class Incoming:
             self._subscribing.unsubscribe(channel, session, packet)
         elif isinstance(packet, Disconnect):
             self._take_disconnect(channel, session, packet)
+        elif isinstance(packet, Auth):
+            self._exchanging.take(channel, packet)
         return True
 
     def _take_disconnect(self, channel: Channel, session: Session, packet: Disconnect) -> None:

@@ -518,6 +518,23 @@ LIMITS: Final[tuple[Limit, ...]] = (
     ),
     Limit(
         "auth",
+        "exchange_timeout_secs",
+        30.0,
+        "Time that an enhanced authentication (MQTT 5.0) may take from CONNECT to its end, or a "
+        "re-authentication, the client's share included; one that takes longer has failed.",
+        minimum=0.1,
+        maximum=3_600,
+    ),
+    Limit(
+        "auth",
+        "max_exchange_steps",
+        16,
+        "Messages of a client in one enhanced authentication; one that needs more has failed.",
+        minimum=1,
+        maximum=10_000,
+    ),
+    Limit(
+        "auth",
         "authorization_cache_entries",
         256,
         "Authorization decisions remembered for one session.",
@@ -593,6 +610,8 @@ class Limits:
     server_reference: str
     server_has_moved: bool
     validate_payload_format: bool
+    exchange_timeout_secs: float
+    max_exchange_steps: int
     authorization_cache_entries: int
     unauthorized_publish: str
 

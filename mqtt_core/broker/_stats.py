@@ -45,6 +45,9 @@ class Stats:
         "sessions_expired",
         "connects_accepted",
         "connects_refused",
+        "auth_exchanges",
+        "auth_exchanges_failed",
+        "reauthentications",
         "protocol_violations",
         "faults",
         "store_failures",
@@ -83,6 +86,9 @@ class Stats:
         self.sessions_expired = 0
         self.connects_accepted = 0
         self.connects_refused = 0
+        self.auth_exchanges = 0
+        self.auth_exchanges_failed = 0
+        self.reauthentications = 0
         self.protocol_violations = 0
         self.faults = 0
         self.store_failures = 0
@@ -191,6 +197,9 @@ class SysTopics:
             ("connections/half-connected", str(stats.half_connected)),
             ("connections/protocol-violations", str(stats.protocol_violations)),
             ("connections/takeovers", str(stats.takeovers)),
+            ("auth/exchanges", str(stats.auth_exchanges)),
+            ("auth/exchanges/failed", str(stats.auth_exchanges_failed)),
+            ("auth/reauthentications", str(stats.reauthentications)),
             ("wills/published", str(stats.wills_published)),
             ("faults", str(stats.faults)),
             ("store/failures", str(stats.store_failures)),

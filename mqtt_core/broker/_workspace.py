@@ -187,16 +187,17 @@ class Workspace:
             writer.append(reason)
         self.stats.packets_sent += 1
         if not channel.is_writable:
-            self._count_unread(channel, 4)
+            self.count_unread(channel, 4)
 
     def answer_with(self, channel: Channel, data: bytes) -> None:
         """Send any other answer."""
         self.write(channel, data)
         self.stats.packets_sent += 1
         if not channel.is_writable:
-            self._count_unread(channel, len(data))
+            self.count_unread(channel, len(data))
 
-    def _count_unread(self, channel: Channel, size_bytes: int) -> None:
+    def count_unread(self, channel: Channel, size_bytes: int) -> None:
+        """An answer has been written behind a socket that takes nothing."""
         channel.unread_answers += size_bytes
         if channel.unread_answers > self.limits.max_unread_answers_bytes:
             self.doomed.append((channel, ANSWERS_UNREAD))
