@@ -338,24 +338,28 @@ class _Player:
         raise DifferenceError(waiting[0].line, " or ".join(wanted), describe(packet, link.level))
 
     def either(self, step: Either) -> None:
-        """Ours takes the first branch; of another peer, what comes tells which."""
-        if self.peer.is_ours:
+        """Ours takes the first branch; of another peer, what comes tells which. So it does of
+        both where the choice is open.
+        """
+        if self.peer.is_ours and not step.is_open:
             self.run(step.branches[0])
             return
         self.wait_for(lambda: any(self.is_next(branch[0]) for branch in step.branches))
         for number, branch in enumerate(step.branches):
             if self.is_next(branch[0]):
-                if number:
-                    self.choices.append(branch[0].line)
-                self.run(branch)
+                self.take(step, number)
                 return
         for number, branch in enumerate(step.branches):  # No packet: `= nothing`, `= open`.
             if isinstance(branch[0], State) and branch[0].state != "closed":
-                if number:
-                    self.choices.append(branch[0].line)
-                self.run(branch)
+                self.take(step, number)
                 return
         self.run(step.branches[0])  # It fails there, and says how.
+
+    def take(self, step: Either, number: int) -> None:
+        branch = step.branches[number]
+        if number and not step.is_open:
+            self.choices.append(branch[0].line)
+        self.run(branch)
 
     def is_next(self, step: Step) -> bool:
         if isinstance(step, AnyOrder):

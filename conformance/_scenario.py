@@ -149,10 +149,14 @@ class AnyOrder:
 
 @dataclass(frozen=True)
 class Either:
-    """`either ... or ... end`: the standard leaves a choice; iotd's own comes first."""
+    """`either ... or ... end`: the standard leaves a choice; iotd's own comes first.
+
+    `one of ... or ... end`: nobody can know beforehand which of them it is, of iotd neither.
+    """
 
     line: int
     branches: tuple[tuple["Step", ...], ...]
+    is_open: bool = False
 
 
 @dataclass(frozen=True)

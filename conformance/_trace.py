@@ -50,7 +50,7 @@ _STEPS = (
     "NAME > BYTES, NAME < BYTES, NAME = STATE, NAME ! ACTION, NAME joins, NAME subscribes, "
     "@ 1.5s, distinct $A $B, forget $A"
 )
-_BLOCKS = "any order, either, or, repeat N as i, end"
+_BLOCKS = "any order, either, one of, or, repeat N as i, end"
 _STATES = ("open", "closed", "nothing", "refused REASON")
 _ACTIONS = ("connect", "cut", "reset", "half-close", "stop reading", "read")
 _CALLS = ("connect", "publish", "subscribe", "unsubscribe", "ping", "disconnect")
@@ -266,8 +266,8 @@ class _ScenarioParser:
             return Wait(self.line, float(wait["seconds"]))
         if text == "any order":
             return self._any_order()
-        if text == "either":
-            return self._either()
+        if text in ("either", "one of"):
+            return self._either(is_open=text == "one of")
         if repeat := _REPEAT.match(text):
             return self._repeat(int(repeat["count"]), repeat["variable"] or "")
         if names := _NAMES.match(text):
@@ -381,7 +381,7 @@ class _ScenarioParser:
         self.at += 1
         return AnyOrder(line, tuple(steps))
 
-    def _either(self) -> Either:
+    def _either(self, is_open: bool) -> Either:
         line = self.line
         branches = [self._block(("or", "end"))]
         while self.lines[self.at][1] == "or":
@@ -392,9 +392,9 @@ class _ScenarioParser:
             if not branch or not isinstance(branch[0], Expect | State | Refused | AnyOrder):
                 self.line = line
                 self._fail(
-                    "each branch of `either` begins with what tells it: NAME <, NAME =, any order"
+                    "each branch begins with what tells it; allowed: NAME <, NAME =, any order"
                 )
-        return Either(line, tuple(branches))
+        return Either(line, tuple(branches), is_open)
 
     def _repeat(self, count: int, variable: str) -> Repeat:
         line = self.line
