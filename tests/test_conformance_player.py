@@ -9,7 +9,8 @@ import pytest
 
 from conformance import Outcome, Result, Scenario, parse_trace, play
 from conformance._client_peer import play_client
-from conformance._core_peer import CorePeer, Late, limit_settings, play_broker
+from conformance._core_peer import CorePeer, Late, play_broker
+from conformance._policy import limit_settings
 from conformance._side_by_side import play_side_by_side
 
 HELLO = "> 10 rl s'MQTT' 04 02 u60 c'a'\n< 20 02 00 00\n"

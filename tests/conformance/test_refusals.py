@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from conformance import Outcome, Scenario, load_traces, parse_trace, play
-from conformance._core_peer import CorePeer, Late, limit_settings
+from conformance._core_peer import CorePeer, Late
+from conformance._policy import limit_settings
 from conformance._scenario import Repeat, walk
 from conformance._unfinished import is_left_out
 from mqtt_core.broker import (
