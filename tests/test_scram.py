@@ -6,7 +6,7 @@ import queue
 from collections.abc import Callable, Iterator
 
 import pytest
-import scramp  # type: ignore[import-untyped]  # it has no types
+import scramp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

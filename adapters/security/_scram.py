@@ -60,7 +60,7 @@ class Mechanism(Protocol):
 @cache
 def mechanism() -> Mechanism:
     """The library's SCRAM-SHA-256; loaded when first asked for, because it takes 4 MB."""
-    import scramp  # type: ignore[import-untyped]  # it has no types; what we use is above
+    import scramp
 
     return cast(Mechanism, scramp.ScramMechanism(METHOD))
 
