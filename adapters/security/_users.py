@@ -26,20 +26,19 @@ from mqtt_core.broker import (
     NOT_AUTHORIZED,
     SERVER_BUSY,
     SUCCESS,
+    UNKNOWN_METHOD,
     AuthorizeRequest,
     AuthRequest,
     Decision,
     Rule,
     StaticUsers,
 )
-from mqtt_core.reasons import BAD_AUTHENTICATION_METHOD
 
 MAX_WAITING: Final = 128
 """Checks that wait for the thread, about ten seconds of work. One more is refused as busy."""
 
 _WRONG: Final = Decision(BAD_USER_NAME_OR_PASSWORD)
 _BUSY: Final = Decision(SERVER_BUSY)
-_UNKNOWN_METHOD: Final = Decision(BAD_AUTHENTICATION_METHOD)
 
 Decided = Callable[[int, Decision], None]
 """Where a decision goes: token and answer, from any thread (`Server.auth_decided`)."""
@@ -133,7 +132,7 @@ class UserTable:
 
     def _take_step(self, request: AuthRequest, *, may_be_slow: bool) -> Decision | None:
         if request.method != METHOD or not self._scram.has_users:
-            return _UNKNOWN_METHOD
+            return UNKNOWN_METHOD
         return self._scram.step(request, may_be_slow=may_be_slow)
 
     def _accept_by_scram(self, name: str, answer: bytes) -> Decision:
