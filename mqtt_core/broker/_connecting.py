@@ -19,6 +19,7 @@ from mqtt_core._codes import (
     MQTT_3_1_1,
     MQTT_5,
     NOT_AUTHORIZED,
+    PACKET_TOO_LARGE,
     QOS_NOT_SUPPORTED,
     QUOTA_EXCEEDED,
     RETAIN_NOT_SUPPORTED,
@@ -29,6 +30,7 @@ from mqtt_core._codes import (
     USE_ANOTHER_SERVER,
     reason_name,
 )
+from mqtt_core._encode import encode
 from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._packets import ConnAck, Connect
 from mqtt_core._properties import AUTHENTICATION_DATA, Properties
@@ -44,6 +46,7 @@ from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
 from mqtt_core.broker._channel import LAYOUT_5, LAYOUT_5_OWN, Channel
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR
+from mqtt_core.broker._limits import MOVED, WHEN_FULL
 from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._sending import Sending
@@ -147,9 +150,16 @@ class Connecting:
             return
         attempt = Attempt(channel, connect, client_id, session_expiry_s(connect, limits))
         channel.attempt = attempt
-        if limits.server_has_moved:
-            reason = SERVER_MOVED if connect.level == MQTT_5 else SERVER_UNAVAILABLE
-            self.refuse(channel, reason, "the server has moved", limits.server_reference)
+        if not self._fits(connect, client_id):
+            self.refuse(channel, PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
+            return
+        if limits.server_reference and limits.server_redirect != WHEN_FULL:
+            reason = SERVER_UNAVAILABLE
+            if connect.level == MQTT_5:
+                has_moved = limits.server_redirect == MOVED
+                reason = SERVER_MOVED if has_moved else USE_ANOTHER_SERVER
+            detail = "clients are served elsewhere"
+            self.refuse(channel, reason, detail, limits.server_reference)
             return
         if channel.is_over_limit:
             reason = SERVER_BUSY
@@ -337,8 +347,9 @@ class Connecting:
         if attempt.channel.connection.exchange is not None:
             properties += data_properties(attempt.data)
         # [v3 MQTT-3.2.0-1] [MQTT-3.2.0-1] [MQTT-3.1.4-5]
-        self._answer(attempt.channel, ConnAck(is_present, SUCCESS, properties))
+        connack = ConnAck(is_present, SUCCESS, properties)
         attempt.channel.connection.keep_alive_s = keep_alive_s(connect, limits)
+        self._answer(attempt.channel, connack)
 
     def _obey(self, session: Session, channel: Channel, connect: Connect) -> None:
         """Keep to what the client has said that it takes."""
@@ -421,10 +432,8 @@ class Connecting:
         """
         properties: Properties = ()
         attempt = channel.attempt
-        if channel.connection.level == MQTT_5:
-            most = 0
-            if attempt is not None:
-                most = Announced(attempt.connect.properties).maximum_packet_size
+        if attempt is not None and attempt.connect.level == MQTT_5:
+            most = Announced(attempt.connect.properties).maximum_packet_size
             properties = reason_properties(detail, most, server_reference)
         # [v3 MQTT-3.2.2-4] [MQTT-3.2.2-6]
         self._answer(channel, ConnAck(False, reason, properties))
@@ -432,9 +441,21 @@ class Connecting:
 
     def _answer(self, channel: Channel, connack: ConnAck) -> None:
         ws = self._ws
+        connection = channel.connection
+        if connection.level == MQTT_5 and connack.reason != SUCCESS:
+            if len(encode(connack, MQTT_5)) > connection.peer.maximum_packet_size:
+                return  # [MQTT-3.1.2-24] [MQTT-4.13.2-1]
         ws.mark_dirty(channel)
-        channel.connection.send_connack(connack, ws.now)
+        connection.send_connack(connack, ws.now)
         ws.stats.packets_sent += 1
+
+    def _fits(self, connect: Connect, client_id: str) -> bool:
+        """Whether the client takes a packet as large as its CONNACK.  [MQTT-3.1.2-24]"""
+        if connect.level != MQTT_5:
+            return True
+        connack = ConnAck(False, SUCCESS, connack_properties(connect, self._ws.limits, client_id))
+        most = Announced(connect.properties).maximum_packet_size
+        return len(encode(connack, MQTT_5)) <= most
 
 
 def data_properties(data: bytes | None) -> Properties:

@@ -221,7 +221,7 @@ class Delivery:
     ) -> None:
         if channel is None or not channel.accepts:
             self._defer_qos_0(session, channel, message, particulars)
-        elif not self._sending.is_too_large(channel, message, particulars):
+        elif not self._sending.is_too_large(channel, message, 0, particulars):
             self._sending.send_qos_0(channel, message, particulars)
 
     # One receiver
@@ -232,7 +232,7 @@ class Delivery:
         """Send a message at QoS 1 or 2 to a session, or let it wait there."""
         channel = session.channel
         if channel is not None and channel.max_packet_bytes:
-            if self._sending.is_too_large(channel, message, particulars):
+            if self._sending.is_too_large(channel, message, qos, particulars):
                 return
         if session.key:
             self._deliver_stored(session, message, qos, particulars)
@@ -423,7 +423,7 @@ class Delivery:
             if queue.has_loaded and has_room and not queue.next_is_qos_0():
                 entry = queue.pop_loaded()
                 self._ws.count_queued(-1, -entry.message.size_bytes)
-                if self._sending.passes_over(channel, entry.message, entry.particulars):
+                if self._sending.passes_over(channel, entry.message, entry.qos, entry.particulars):
                     if session.key:
                         self._ws.record(Settle(session.key, entry.number))
                     continue
@@ -432,7 +432,7 @@ class Delivery:
             elif queue.has_qos_0:
                 entry = queue.pop_qos_0()
                 self._ws.count_queued(-1, -entry.message.size_bytes)
-                if not self._sending.passes_over(channel, entry.message, entry.particulars):
+                if not self._sending.passes_over(channel, entry.message, 0, entry.particulars):
                     self._sending.send_qos_0(channel, entry.message, entry.particulars)
             else:
                 break

@@ -18,6 +18,10 @@ REFUSE: Final = "refuse"
 
 ACKNOWLEDGE: Final = "acknowledge"
 
+WHEN_FULL: Final = "when-full"
+ALWAYS: Final = "always"
+MOVED: Final = "moved"
+
 
 _LONGEST_TEXT_BYTES: Final = 1_024
 
@@ -500,14 +504,15 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "mqtt5",
         "server_reference",
         "",
-        "Another server, named to clients that are refused because max_connections is reached or "
-        "told that this server shuts down; empty for none.",
+        "Another server that clients are sent to, as server_redirect says; empty for none.",
     ),
     Limit(
         "mqtt5",
-        "server_has_moved",
-        False,
-        "Whether every client is sent to server_reference for good.",
+        "server_redirect",
+        WHEN_FULL,
+        "When clients are sent to server_reference: when max_connections is reached and at "
+        "shutdown, always, or always and for good.",
+        choices=(WHEN_FULL, ALWAYS, MOVED),
     ),
     Limit(
         "mqtt5",
@@ -608,7 +613,7 @@ class Limits:
     subscription_identifiers: bool
     response_information: str
     server_reference: str
-    server_has_moved: bool
+    server_redirect: str
     validate_payload_format: bool
     exchange_timeout_secs: float
     max_exchange_steps: int

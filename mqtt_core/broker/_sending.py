@@ -58,17 +58,17 @@ class Sending:
         self._ws.must_flush = True
 
     def passes_over(
-        self, channel: Channel, message: Message, particulars: Particulars | None
+        self, channel: Channel, message: Message, qos: int, particulars: Particulars | None
     ) -> bool:
         """Whether a message that has waited is not sent: it has expired, or is too large."""
         expires_at = message.expires_at
         if expires_at and expires_at <= self._ws.wall:  # [MQTT-3.3.2-5]
             self._ws.stats.messages_expired += 1
             return True
-        return channel.max_packet_bytes > 0 and self.is_too_large(channel, message, particulars)
+        return self.is_too_large(channel, message, qos, particulars)
 
     def is_too_large(
-        self, channel: Channel, message: Message, particulars: Particulars | None
+        self, channel: Channel, message: Message, qos: int, particulars: Particulars | None
     ) -> bool:
         """Whether a client does not take a message of that size: it is dropped, and counted.
 
@@ -79,7 +79,7 @@ class Sending:
             return False
         identifiers = () if particulars is None else particulars.identifiers
         expiry_s = message.expiry_s
-        size = len(delivery_head5(message, 2, False, False, 1, expiry_s, identifiers))
+        size = len(delivery_head5(message, qos, False, False, 1, expiry_s, identifiers))
         if size + len(message.payload) <= most:
             return False
         self._ws.stats.dropped_too_large += 1
@@ -251,9 +251,9 @@ class Sending:
     ) -> None:
         """Deliver a retained message with the RETAIN flag.  [v3 MQTT-3.3.1-8]"""
         particulars = burst.particulars
-        if self.passes_over(channel, message, particulars):
-            return
         qos = burst.qos if burst.qos < message.qos else message.qos
+        if self.passes_over(channel, message, qos, particulars):
+            return
         if qos == 0:
             self.send_qos_0(channel, message, particulars)
             return

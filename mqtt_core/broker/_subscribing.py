@@ -16,6 +16,7 @@ from mqtt_core._codes import (
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
 )
 from mqtt_core._encode import encode
+from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._packets import SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe
 from mqtt_core._properties import SUBSCRIPTION_IDENTIFIER, number
 from mqtt_core._topics import has_wildcard
@@ -64,6 +65,8 @@ class Subscribing:
         ws = self._ws
         ws.allowance -= len(packet.subscriptions)
         identifier = number(packet.properties, SUBSCRIPTION_IDENTIFIER, 0)
+        if channel.connection.level == MQTT_5:
+            self._check_announced(packet, identifier)
         reasons: list[int] = []
         operations: list[Operation] = []
         wanted: list[Subscription] = []
@@ -73,7 +76,7 @@ class Subscribing:
             if at in denied:
                 reason = NOT_AUTHORIZED
             elif at < served:
-                reason = self._check(session, utf8, identifier)
+                reason = self._check(session, utf8)
             if reason:
                 reasons.append(reason)  # [v3 MQTT-3.8.4-5] [MQTT-3.8.4-6]
                 continue
@@ -108,13 +111,35 @@ class Subscribing:
                 return at
         return len(packet.subscriptions)
 
-    def _check(self, session: Session, topic_filter: bytes, identifier: int) -> int:
+    def _check_announced(self, packet: Subscribe, identifier: int) -> None:
+        """Raise `RemoteProtocolError` for what CONNACK has said is not available."""
+        limits = self._ws.limits
+        if identifier and not limits.subscription_identifiers:
+            raise RemoteProtocolError(
+                "subscription identifiers are not available",
+                "P5-3.2.2-15",
+                reason=SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
+            )
+        for subscription in packet.subscriptions:
+            utf8 = subscription.topic_filter.encode()
+            if is_shared(utf8) and not limits.shared_subscriptions:
+                raise RemoteProtocolError(
+                    "shared subscriptions are not available",
+                    "P5-3.2.2-17",
+                    reason=SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+                )
+            if has_wildcard(utf8) and not limits.wildcard_subscriptions:
+                raise RemoteProtocolError(
+                    "filters with wildcards are not available",
+                    "P5-3.2.2-13",
+                    reason=WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
+                )
+
+    def _check(self, session: Session, topic_filter: bytes) -> int:
         """Why a subscription is not served; `SUCCESS` if it is.  [MQTT-3.9.3-2]"""
         limits = self._ws.limits
         if is_shared(topic_filter) and not limits.shared_subscriptions:
             return SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
-        if identifier and not limits.subscription_identifiers:
-            return SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED
         if not limits.wildcard_subscriptions and has_wildcard(topic_filter):
             return WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED  # [v3 MQTT-3.8.3-2]
         if topic_filter.count(b"/") >= limits.max_topic_levels:
