@@ -21,6 +21,7 @@ from mqtt_core._flow import (
     AWAITING_PUBACK,
     AWAITING_PUBCOMP,
     AWAITING_PUBREC,
+    FREE,
     STORING_PUBREL,
     Flow,
 )
@@ -110,7 +111,7 @@ class Incoming:
         elif isinstance(packet, PubRel):
             self._take_pubrel(channel, session, packet.packet_id)
         elif isinstance(packet, PubComp):
-            self._take_pubcomp(session, packet.packet_id)
+            self._take_pubcomp(channel, session, packet.packet_id)
         elif isinstance(packet, PingReq):
             self._ws.answer_with(channel, PINGRESP_BYTES)  # [v3 MQTT-3.12.4-1]
         elif isinstance(packet, Subscribe):
@@ -154,7 +155,10 @@ class Incoming:
         flow = self._expect(session, packet_id, AWAITING_PUBACK)
         self._settle(session, flow, packet_id)
 
-    def _take_pubcomp(self, session: Session, packet_id: int) -> None:
+    def _take_pubcomp(self, channel: Channel, session: Session, packet_id: int) -> None:
+        known = session.flow
+        if channel.layout != LAYOUT_3 and (known is None or known.step(packet_id) == FREE):
+            return  # it answers a PUBREL that said that there is no such message
         flow = self._expect(session, packet_id, AWAITING_PUBCOMP)
         self._settle(session, flow, packet_id)
 
