@@ -29,7 +29,7 @@ from adapters.security._scram import (
 from mqtt_core.broker import NOT_AUTHORIZED, AuthRequest, Decision
 from mqtt_core.reasons import CONTINUE_AUTHENTICATION
 
-MAX_MESSAGE_BYTES: Final = 4_096
+MAX_MESSAGE_BYTES: Final = 2_048
 """A longer message is refused unread: names and nonces need a few hundred."""
 NONCE_BYTES: Final = 18
 

@@ -29,7 +29,7 @@ from mqtt_core._packets import Auth
 from mqtt_core._properties import AUTHENTICATION_DATA, binary
 from mqtt_core.broker._auth import AuthRequest, Decision, refusal_reason
 from mqtt_core.broker._causes import UNAUTHORIZED
-from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._channel import CLOSE_NO, Channel
 from mqtt_core.broker._connecting import Connecting, data_properties, describe_method
 from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._endings import Endings
@@ -145,7 +145,8 @@ class Exchanging:
     def decided(self, channel: Channel, authentication: Authentication, decision: Decision) -> None:
         """The answer from outside that an exchange waits for."""
         self._go_on(channel, authentication, decision)
-        self._ws.queue_work(channel)
+        if channel.close == CLOSE_NO:
+            self._ws.queue_work(channel)  # to read what may be read now
 
     def _go_on(self, channel: Channel, authentication: Authentication, decision: Decision) -> None:
         authentication.token = 0
