@@ -437,7 +437,9 @@ class Connecting:
             properties = reason_properties(detail, most, server_reference)
         # [v3 MQTT-3.2.2-4] [MQTT-3.2.2-6]
         self._answer(channel, ConnAck(False, reason, properties))
-        self._endings.end(channel, REFUSED, detail=f"{reason_name(reason)}: {detail}")
+        if channel.connection.level != MQTT_5:  # else its reason is told anyway
+            detail = f"{reason_name(reason)}: {detail}"
+        self._endings.end(channel, REFUSED, detail=detail, reason=reason)
 
     def _answer(self, channel: Channel, connack: ConnAck) -> None:
         ws = self._ws

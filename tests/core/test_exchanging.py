@@ -193,7 +193,9 @@ def test_the_server_may_refuse_at_each_step(steps: int, reason: int, said: int) 
         client.send(auth(0x18))
     refused(client, said)
     fact = rig.last_fact("client.refused")
-    assert "authentication by method 'X' failed" in fact.detail
+    assert fact.detail.startswith(f"0x{said:02X} ")
+    assert fact.detail.endswith(": authentication by method 'X' failed")
+    assert fact.detail.count(":") == 1
     assert rig.broker.stats.auth_exchanges_failed == 1
     invariants.check_empty(rig)
 
