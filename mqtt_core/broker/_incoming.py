@@ -111,7 +111,8 @@ class Incoming:
         elif isinstance(packet, PubRel):
             self._take_pubrel(channel, session, packet.packet_id)
         elif isinstance(packet, PubComp):
-            self._take_pubcomp(channel, session, packet.packet_id)
+            if packet.reason != PACKET_IDENTIFIER_NOT_FOUND or self._is_in_use(session, packet):
+                self._take_pubcomp(session, packet.packet_id)
         elif isinstance(packet, PingReq):
             self._ws.answer_with(channel, PINGRESP_BYTES)  # [v3 MQTT-3.12.4-1]
         elif isinstance(packet, Subscribe):
@@ -155,10 +156,12 @@ class Incoming:
         flow = self._expect(session, packet_id, AWAITING_PUBACK)
         self._settle(session, flow, packet_id)
 
-    def _take_pubcomp(self, channel: Channel, session: Session, packet_id: int) -> None:
-        known = session.flow
-        if channel.layout != LAYOUT_3 and (known is None or known.step(packet_id) == FREE):
-            return  # it answers a PUBREL that said that there is no such message
+    def _is_in_use(self, session: Session, packet: PubComp) -> bool:
+        """False for the answer to a PUBREL that said itself that there is no such message."""
+        flow = session.flow
+        return flow is not None and flow.step(packet.packet_id) != FREE
+
+    def _take_pubcomp(self, session: Session, packet_id: int) -> None:
         flow = self._expect(session, packet_id, AWAITING_PUBCOMP)
         self._settle(session, flow, packet_id)
 
