@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import ClassVar, Final, final
 
 from mqtt_core._codes import (
-    DISCONNECT,
     MQTT_5,
     PACKET_IDENTIFIER_NOT_FOUND,
     PACKET_TOO_LARGE,
@@ -55,7 +54,6 @@ from mqtt_core._packets import (
     UnsubAck,
 )
 from mqtt_core._properties import ASSIGNED_CLIENT_IDENTIFIER, text
-from mqtt_core._reasons import BY_CLIENT, BY_SERVER, SENDERS
 from mqtt_core._state import (
     ANSWERING,
     AUTHENTICATING,
@@ -159,9 +157,6 @@ class Connection(Writing):
 
     def _say_why(self, reason: int, now: float) -> None:
         """The last word to a peer that broke MQTT 5.0 (4.13 there)."""
-        sender = BY_CLIENT if self.role == CLIENT else BY_SERVER
-        if not SENDERS[DISCONNECT][reason] & sender:
-            reason = PROTOCOL_ERROR
         try:
             self.send_disconnect(now, reason)
         except LocalProtocolError:  # the peer takes no packet of three bytes

@@ -5,7 +5,7 @@ Sections are those of MQTT 5.0. What is the same in both versions is in `_decode
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, final
 
 from mypy_extensions import i64
 
@@ -329,8 +329,20 @@ def _decode_problem(reader: Reader, kind: int, inbound: Inbound) -> Properties:
 # CONNECT and CONNACK
 
 
-def decode_connect5(reader: Reader, limits: PropertyLimits) -> Connect:
-    """CONNECT (3.1) from behind the protocol version."""
+@final
+class ConnectHeader:
+    """What CONNECT has before its payload: flags, keep alive and properties (3.1.2)."""
+
+    __slots__ = ("flags", "keep_alive_s", "properties")
+
+    def __init__(self, flags: int, keep_alive_s: int, properties: Properties) -> None:
+        self.flags: Final = flags
+        self.keep_alive_s: Final = keep_alive_s
+        self.properties: Final = properties
+
+
+def decode_connect_header5(reader: Reader, limits: PropertyLimits) -> ConnectHeader:
+    """CONNECT (3.1) from behind the protocol version up to its payload."""
     at = reader.at
     flags = reader.byte("CONNECT flags", "MQTT-3.1.4-1")
     _check_connect_flags(flags, at)
@@ -338,7 +350,12 @@ def decode_connect5(reader: Reader, limits: PropertyLimits) -> Connect:
     at = reader.at
     properties = decode_properties(reader, CONNECT, limits)
     _check_authentication(properties, at)
-    # The payload in its order.  [MQTT-3.1.3-1]
+    return ConnectHeader(flags, keep_alive_s, properties)
+
+
+def decode_connect5(reader: Reader, header: ConnectHeader, limits: PropertyLimits) -> Connect:
+    """CONNECT (3.1) from its payload on, in the order of the fields.  [MQTT-3.1.3-1]"""
+    flags = header.flags
     client_id = reader.text(
         "client identifier", "MQTT-3.1.3-3" if reader.is_at_end else "MQTT-3.1.3-4"
     )
@@ -358,7 +375,14 @@ def decode_connect5(reader: Reader, limits: PropertyLimits) -> Connect:
         reader.finish("MQTT-3.1.4-1")
     clean_start = flags & 0x02 != 0
     return Connect(
-        client_id, clean_start, keep_alive_s, will, username, password, MQTT_5, properties
+        client_id,
+        clean_start,
+        header.keep_alive_s,
+        will,
+        username,
+        password,
+        MQTT_5,
+        header.properties,
     )
 
 

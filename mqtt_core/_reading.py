@@ -53,6 +53,7 @@ from mqtt_core._decode5 import (
     decode_auth5,
     decode_connack5,
     decode_connect5,
+    decode_connect_header5,
     decode_disconnect5,
     decode_publish5,
     decode_suback5,
@@ -296,8 +297,8 @@ class Reading:
             return RemoteProtocolError("packet type is 0", "P5-2.1.2-1", at, MALFORMED_PACKET)
         statement = "P5-2.1.2-2"
         if self.role != CLIENT:
-            if self.state != CONNECTED:
-                statement = "MQTT-3.1.2-30"
+            if MAY_SEND_5[CLIENT][CONNECTED] >> kind & 1 or self.state != CONNECTED:
+                statement = "MQTT-3.1.2-30"  # too early: see `send_connack`
         elif self.state == CONNECTED:
             if kind == CONNACK:
                 statement = "MQTT-3.2.0-2"
@@ -401,11 +402,12 @@ class Reading:
         try:
             check_length(buffer.data, int(buffer.start), int(buffer.body))
             reader = Reader(buffer.data, reader.at, reader.end, MQTT_5)
-            connect = decode_connect5(reader, inbound.limits)
+            header = decode_connect_header5(reader, inbound.limits)
+            if header.properties:  # a refusal keeps to them too
+                self.peer = Announced(header.properties)
+            connect = decode_connect5(reader, header, inbound.limits)
         except RemoteProtocolError as error:
             raise _refusal(error) from None  # [MQTT-3.1.4-1]
-        if connect.properties:
-            self.peer = Announced(connect.properties)
         inbound.may_set_expiry = self.peer.session_expiry_s > 0
         self._passed_connect(connect)
         return connect
@@ -493,6 +495,8 @@ class Reading:
             fault = exchange.by_client(auth, is_connected)
         if fault is not None:
             raise RemoteProtocolError(fault[0], fault[1], int(buffer.start), PROTOCOL_ERROR)
+        if is_connected:
+            self._set_state(CONNECTED)  # it may have come early: see `send_connack`
         return auth
 
     def _set_state(self, state: int) -> None:
