@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from conformance._items import NotationError
+from conformance._items import NotationError, Scope
 from conformance._notation import (
     Pattern,
     parse_pattern,
@@ -53,7 +53,7 @@ _STEPS = (
 _BLOCKS = "any order, either, one of, or, repeat N as i, end"
 _STATES = ("open", "closed", "nothing", "refused REASON")
 _ACTIONS = ("connect", "cut", "reset", "half-close", "stop reading", "read")
-_CALLS = ("connect", "publish", "subscribe", "unsubscribe", "ping", "disconnect")
+_CALLS = ("connect", "publish", "subscribe", "unsubscribe", "ping", "auth", "disconnect")
 
 _STEP = re.compile(r"(?:(?P<link>[A-Za-z_][\w-]*)\s*)?(?P<sign>[><=!])\s*(?P<rest>.*)", re.DOTALL)
 _WORDS = re.compile(r"(?P<link>[A-Za-z_][\w-]*)\s+(?P<verb>joins|subscribes)\b\s*(?P<rest>.*)")
@@ -72,7 +72,10 @@ _JOINS = re.compile(
 _SUBSCRIBES = re.compile(
     r"(?P<filter>[st]'(?:[^'\\]|\\.)*')\s+at\s+(?P<qos>[012])\s*(?:with\s+(?P<properties>\[.*\]))?$"
 )
-_ARGUMENT = re.compile(r"(?P<key>[a-z_]+)=(?P<value>'(?:[^'\\]|\\.)*'(?:\*\d+)?|\S+)\s*")
+_ARGUMENT = re.compile(
+    r"(?P<key>[a-z_]+)="
+    r"(?P<value>'(?:[^'\\]|\\.)*'(?:\*\d+)?|\[(?:'(?:[^'\\]|\\.)*'|[^'\]])*\]|[^\s\[]\S*)\s*"
+)
 
 
 def load_traces(root: Path = TRACES) -> list[Scenario]:
@@ -312,7 +315,10 @@ class _ScenarioParser:
             arguments, arrow, outcome = arguments.partition("=>")
             if arrow and outcome.strip() != "refused":
                 self._fail(f"unknown outcome {outcome.strip()!r}; allowed: => refused")
-            return Call(self.line, verb, self._arguments(arguments.strip()), bool(arrow))
+            given = self._arguments(arguments.strip())
+            if verb == "connect" and self.version == "v5":
+                given = (("level", str(MQTT_5).encode()), *given)
+            return Call(self.line, verb, given, bool(arrow))
         allowed = _ACTIONS if self.role == "server" else (*_CALLS, "cut")
         return Act(self.line, link, self._one_of(rest, allowed))
 
@@ -321,9 +327,14 @@ class _ScenarioParser:
         while at < len(text):
             found = _ARGUMENT.match(text, at)
             if found is None:
-                self._fail(f"cannot read {text[at:]!r}; allowed: key='text' or key=number")
+                self._fail(
+                    f"cannot read {text[at:]!r}; allowed: key='text', key=number, key=[properties]"
+                )
             value = found["value"]
-            data = parse_text(value) if value.startswith("'") else value.encode()
+            if value.startswith("["):
+                data = parse_pattern(value).encode(Scope())
+            else:
+                data = parse_text(value) if value.startswith("'") else value.encode()
             arguments.append((found["key"], data))
             at = found.end()
         return tuple(arguments)
