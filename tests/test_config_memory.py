@@ -96,7 +96,7 @@ def sessions(rig: Rig) -> None:
 
 
 def authentications(rig: Rig) -> None:
-    nonce = "n" * 2_000
+    nonce = "n" * 1_000
     data = (properties.AUTHENTICATION_DATA, f"n,,n=user,r={nonce}".encode())
     given = ((properties.AUTHENTICATION_METHOD, "SCRAM-SHA-256"), data)
     for number in range(COUNT):

@@ -17,7 +17,7 @@ from adapters.security import (
     UserTable,
     parse_hash,
 )
-from adapters.security._scram_server import MAX_MESSAGE_BYTES, ScramServer
+from adapters.security._scram_server import MAX_MESSAGE_BYTES, MAX_NAME, QUICK_NAME, ScramServer
 from mqtt_core.broker import AuthRequest, Decision, Rule
 
 METHOD = "SCRAM-SHA-256"
@@ -145,7 +145,8 @@ def server(
 
 
 def go_on(scram: ScramServer, data: bytes, **more: object) -> Decision:
-    decision = scram.step(request(data, **more))  # type: ignore[arg-type]  # passed through
+    asked = request(data, **more)  # type: ignore[arg-type]  # passed through
+    decision = scram.step(asked) or scram.step(asked, may_be_slow=True)
     assert decision is not None
     return decision
 
@@ -240,6 +241,20 @@ def test_names_that_are_typed_alike_are_the_same() -> None:
     assert log_in(table, "IX", "x", username="IX")[0].reason == 0x87
 
 
+@pytest.mark.parametrize(
+    ("name", "is_quick"),
+    [("u" * QUICK_NAME, True), ("u" * (QUICK_NAME + 1), False), ("u" * MAX_NAME, False),
+     ("\u00fc", False)],
+)  # fmt: skip
+def test_a_name_that_takes_long_is_work_for_the_thread(name: str, is_quick: bool) -> None:
+    asked = request(f"n,,n={name},r=abc".encode())
+    decision = server().step(asked)
+    assert (decision is not None) is is_quick
+    decision = server().step(asked, may_be_slow=True)
+    assert decision is not None
+    assert decision.goes_on
+
+
 def test_a_password_in_plain_text_serves_once_its_keys_are_derived() -> None:
     table = server(passwords={"plain": b"secret"})
     first = b"n,,n=plain,r=abc"
@@ -274,6 +289,9 @@ def test_a_password_in_plain_text_that_scram_does_not_take_is_never_right() -> N
         b"n,,m=x,n=user,r=abc",
         b"n,,n=user,r=\xff",
         b"n,,n=user,r=" + b"x" * MAX_MESSAGE_BYTES,
+        b"n,,n=" + b"u" * (MAX_NAME + 1) + b",r=abc",
+        "n,,n=\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa\ufdfa"
+        "\ufdfa,r=abc".encode(),  # each stands for 18 characters
     ],
 )
 def test_a_first_message_that_is_none_is_refused(message: bytes | None) -> None:

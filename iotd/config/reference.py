@@ -68,7 +68,7 @@ scrypt is better where nobody uses SCRAM. The client has to do that work at each
 one make the hash with `--iterations 4096`. A user with a scrypt hash cannot log in by SCRAM, one
 with a `password` can. Names and passwords are compared in the form that SASLprep (RFC 4013) gives
 them. Whoever logs in by SCRAM is known to the rules by the name in this list, and a CONNECT that
-has another user name beside it is refused.
+has another user name beside it is refused. A name of more than 256 characters cannot log in so.
 
 Without users and rules everybody may connect, and a user name that a client sends is not checked
 and means nothing. With either, a user name that is not in the list is refused.
