@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -459,3 +462,16 @@ def test_keys_are_derived_on_the_thread(
     assert token == 7
     assert decision.goes_on
     assert not faults
+
+
+def test_the_library_is_loaded_only_where_somebody_may_use_it() -> None:
+    code = (
+        "import sys; from adapters.security import PasswordHash, ScramCredential, UserTable\n"
+        "UserTable({'a': PasswordHash.make(b'x', log_cost=1)}, passwords={'b': b'x'})\n"
+        "assert 'scramp' not in sys.modules\n"
+        f"UserTable({{'c': ScramCredential.parse('{USER}')}})\n"
+        "assert 'scramp' in sys.modules\n"
+    )
+    paths = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True, timeout=60)

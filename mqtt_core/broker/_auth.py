@@ -178,7 +178,7 @@ class Decision:
 ACCEPTED: Final = Decision()
 ACCEPTED_UNRESTRICTED: Final = Decision(SUCCESS, True)
 DENIED: Final = Decision(NOT_AUTHORIZED)
-UNKNOWN_METHOD: Final = Decision(BAD_AUTHENTICATION_METHOD)
+UNKNOWN_METHOD: Final = Decision(BAD_AUTHENTICATION_METHOD)  # [MQTT-4.12.0-1]
 
 
 def refusal_reason(reason: int, kind: int) -> int:
