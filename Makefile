@@ -21,6 +21,10 @@ SOURCE := adapters benchmarks build_backend conformance examples iotd mqtt_core 
 key = $(shell { echo '$(PYTHON) $(IOTD_BUILD)'; find $(wildcard $(1)) -type f ! -name '*.pyc' \
 	| LC_ALL=C sort | xargs cksum; } | cksum | cut -d ' ' -f 1)
 
+# PYTHONSAFEPATH keeps the tree off the path of the tests and of every program they start.
+PURE := IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV)
+COMPILED := IOTD_EXPECT_BUILD=compiled PYTHONSAFEPATH=1 $(VENV)
+
 RECIPE := pyproject.toml setup.py build_backend
 WHEEL := .make/wheel-$(call key,$(RECIPE) README.md adapters conformance iotd mqtt_core)
 RUN_READY := $(WHEEL)/ready-to-run
@@ -53,11 +57,28 @@ fuzz: $(TEST_READY)
 # ---- proof ----
 
 .PHONY: test
-test: lint types docs-fresh test-pure test-compiled
+test: lint types docs-fresh test-both
+
+# At once, since each keeps one core busy. What the compiled build's tests say is kept until the
+# pure build's are through, so that each report is in one piece.
+.PHONY: test-both
+test-both: $(DEV_READY) $(TEST_READY)
+	@echo 'Testing both builds at once; the report on the compiled one follows that on the pure one.'
+	@verdict() { [ $$2 = 0 ] && echo "$$1: passed" || echo "$$1: FAILED (pytest ended with $$2)"; }; \
+	$(COMPILED) -m pytest -o cache_dir=.pytest_cache/compiled $(ARGS) >.make/compiled.log 2>&1 & \
+	compiled=$$!; \
+	$(PURE) -m pytest $(ARGS) & \
+	pure=$$!; \
+	trap 'kill $$pure $$compiled; exit 1' HUP TERM; \
+	wait $$pure; pure_code=$$?; \
+	wait $$compiled; compiled_code=$$?; \
+	cat .make/compiled.log; \
+	verdict 'pure build' $$pure_code; verdict 'compiled build' $$compiled_code; \
+	[ $$pure_code = 0 ] && [ $$compiled_code = 0 ]
 
 .PHONY: check
 check: lint types
-	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m pytest -q -m 'not slow' $(ARGS)
+	$(PURE) -m pytest -q -m 'not slow' $(ARGS)
 
 .PHONY: lint
 lint: $(DEV_READY)
@@ -70,17 +91,16 @@ types: $(DEV_READY)
 
 .PHONY: test-pure
 test-pure: $(DEV_READY)
-	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m pytest $(ARGS)
+	$(PURE) -m pytest $(ARGS)
 
-# PYTHONSAFEPATH keeps the tree off the path of the tests and of every program they start.
 .PHONY: test-compiled
 test-compiled: $(TEST_READY)
-	IOTD_EXPECT_BUILD=compiled PYTHONSAFEPATH=1 $(VENV) -m pytest $(ARGS)
+	$(COMPILED) -m pytest $(ARGS)
 
 # Tracing makes the core several times slower, so no test is taken to hang.
 .PHONY: coverage
 coverage: $(DEV_READY)
-	IOTD_EXPECT_BUILD=pure PYTHONSAFEPATH=1 $(DEV) -m coverage run \
+	$(PURE) -m coverage run \
 		-m pytest -q -m 'not slow' -o faulthandler_timeout=0 $(ARGS)
 	$(DEV) -m coverage report
 

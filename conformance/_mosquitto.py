@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -39,8 +40,9 @@ class Mosquitto:
             raise FileNotFoundError("mosquitto is not installed: install the package `mosquitto`")
         self.settings = {k: v for k, v in (settings or {}).items() if can_set(k)}
         self._folder = tempfile.TemporaryDirectory(prefix="mosquitto-")
-        with _STARTING:  # So that no two choose the same free port.
-            self.port = _free_port()
+        with _STARTING:  # So that no two threads choose the same free port.
+            self._host = _own_host()
+            self.port = _free_port(self._host)
             self._process = subprocess.Popen(
                 [program, "-c", str(self._configuration())],
                 stdout=subprocess.DEVNULL,
@@ -51,7 +53,7 @@ class Mosquitto:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens."""
-        return "127.0.0.1", self.port
+        return self._host, self.port
 
     def close(self) -> None:
         """End it."""
@@ -72,7 +74,7 @@ class Mosquitto:
 
     def _configuration(self) -> Path:
         folder = Path(self._folder.name)
-        lines = [f"listener {self.port} 127.0.0.1", "set_tcp_nodelay true", "persistence false"]
+        lines = [f"listener {self.port} {self._host}", "set_tcp_nodelay true", "persistence false"]
         settings = dict(self.settings)
         lines += self._users(folder, settings)
         lines += self._rules(folder, settings)
@@ -126,8 +128,19 @@ def can_set(key: str) -> bool:
     return key in _OPTIONS or key in ("users", "anonymous", "deny_publish")
 
 
-def _free_port() -> int:
+def _own_host() -> str:
+    """A loopback address for this process alone where there are many, as on Linux.
+
+    Otherwise two programs that start brokers at the same time might choose the same free port.
+    """
+    if sys.platform != "linux":
+        return "127.0.0.1"
+    number = os.getpid()  # of at most 22 bits
+    return f"127.{number >> 16}.{number >> 8 & 0xFF}.{number & 0xFF}"
+
+
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port

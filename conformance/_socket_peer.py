@@ -1,5 +1,6 @@
 """A live broker at host:port, over blocking-style sockets and real time."""
 
+import contextlib
 import errno
 import secrets
 import selectors
@@ -55,12 +56,15 @@ class SocketLink(Link):
             self._unregister()
 
     def cut(self) -> None:
-        self._unregister()
-        self.socket.close()
+        # A process that another thread is starting has a copy of the socket until it runs its
+        # program, so closing alone might say nothing to the peer for a while.
+        with contextlib.suppress(OSError):  # the peer was first
+            self.socket.shutdown(socket.SHUT_WR)
+        self._close()
 
     def reset(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-        self.cut()
+        self._close()
 
     def half_close(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
@@ -71,6 +75,10 @@ class SocketLink(Link):
         elif self.is_paused and not is_paused:
             self.peer.selector.register(self.socket, selectors.EVENT_READ, self)
         self.is_paused = is_paused
+
+    def _close(self) -> None:
+        self._unregister()
+        self.socket.close()
 
     def _unregister(self) -> None:
         if self.socket.fileno() >= 0 and self.socket in self.peer.selector.get_map():

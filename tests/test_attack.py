@@ -301,8 +301,9 @@ def test_many_pings_without_reading_end_that_connection(runtime: str) -> None:
     with (
         RunningServer(runtime, limits=limits) as server,
         innocent(server),
-        Client(server.address, receive_buffer_bytes=4_096).open("mallory") as attacker,
+        Client(server.address, receive_buffer_bytes=4_096, segment_bytes=1_000) as attacker,
     ):
+        attacker.open("mallory")
         with contextlib.suppress(ConnectionError):
             while True:
                 attacker.send(PINGREQ * 50_000)

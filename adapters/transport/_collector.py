@@ -4,7 +4,8 @@ The core cuts its own reference cycles, so almost nothing is left for the collec
 a full collection looks at every object of every session: 31 ms at 100,000 of them, 275 ms at a
 million. So while any server runs,
 
-- what was loaded before it started is frozen: never looked at again,
+- what was loaded before it started is frozen: never looked at again (a program that has frozen
+  something itself has decided that; nothing is added to it),
 - new objects are looked at once, 10,000 at a time (some 5 ms), when so many more were made than
   freed: connections and sessions make as many, traffic alone frees what it makes,
 - full collections happen once an hour, when a turn ends, instead of at any time.
@@ -35,6 +36,7 @@ class Collector:
     _lock: Final = threading.Lock()
     _holders = 0
     _thresholds = (0, 0, 0)
+    _has_frozen = False
 
     @classmethod
     def hold(cls) -> None:
@@ -44,8 +46,10 @@ class Collector:
             if cls._holders > 1:
                 return
             cls._thresholds = gc.get_threshold()
-            gc.collect()
-            gc.freeze()
+            cls._has_frozen = not gc.get_freeze_count()
+            if cls._has_frozen:
+                gc.collect()
+                gc.freeze()
             gc.set_threshold(YOUNG_THRESHOLD, NEVER, NEVER)
 
     @classmethod
@@ -56,4 +60,5 @@ class Collector:
             if cls._holders:
                 return
             gc.set_threshold(*cls._thresholds)
-            gc.unfreeze()
+            if cls._has_frozen:
+                gc.unfreeze()

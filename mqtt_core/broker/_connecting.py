@@ -3,7 +3,7 @@
 An attempt goes through its steps one by one; each may have to wait for an answer from outside.
 Until CONNACK has left, nothing of it is visible to others, and an attempt whose channel ends
 before leaves no trace: no will, and no session that was not there. Of two attempts with the
-same client identifier the newer wins.
+same client identifier the newer wins, in whatever order the answers come.
 """
 
 from __future__ import annotations
@@ -81,31 +81,35 @@ class Attempt:
         "connect",
         "client_id",
         "username",
+        "number",
         "is_unrestricted",
         "data",
         "expiry_s",
         "is_over",
         "record",
         "new_key",
-        "has_adopted",
         "ended_key",
-        "has_will",
+        "lost_key",
+        "saves_will",
     )
 
-    def __init__(self, channel: Channel, connect: Connect, client_id: str, expiry_s: int) -> None:
+    def __init__(
+        self, channel: Channel, connect: Connect, client_id: str, number: int, expiry_s: int
+    ) -> None:
         self.channel: Final = channel
         self.connect: Final = connect
         self.client_id: Final = client_id
+        self.number: Final = number  # greater than that of any CONNECT that came before
         self.expiry_s: Final = expiry_s  # how long its session outlives the connection
         self.username = connect.username  # or who the policy says it is
         self.is_unrestricted = False
         self.data: bytes | None = None  # for the client, in CONNACK
         self.is_over = False  # its channel has ended, or a newer attempt has won
         self.record: SessionRecord | None = None
-        self.new_key = 0  # of a session that this attempt stores
-        self.has_adopted = False  # that was stored for an earlier attempt
+        self.new_key = 0  # of a session stored for this attempt, or for an earlier one
         self.ended_key = 0  # of a stored session that this attempt ends
-        self.has_will = False
+        self.lost_key = 0  # of a session that the store does not have any more
+        self.saves_will = False  # what it has stored says which will the client has
 
 
 @final
@@ -148,7 +152,8 @@ class Connecting:
                 f"client identifier is longer than {limits.max_client_id_bytes} bytes",
             )
             return
-        attempt = Attempt(channel, connect, client_id, session_expiry_s(connect, limits))
+        token = ws.next_id()
+        attempt = Attempt(channel, connect, client_id, token, session_expiry_s(connect, limits))
         channel.attempt = attempt
         if not self._fits(connect, client_id):
             self.refuse(channel, PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
@@ -170,7 +175,6 @@ class Connecting:
             return
         if channel.connection.exchange is not None:
             return  # asked about message by message: `_exchanging`
-        token = ws.next_id()
         request = AuthRequest(
             token,
             client_id,
@@ -233,6 +237,9 @@ class Connecting:
                     self.refuse(channel, NOT_AUTHORIZED, "the will's topic is not allowed")
                     return
         channel.wait = WAIT_CONNACK
+        if self._sessions.newest_connect(client_id) > attempt.number:
+            self._endings.end(channel, TAKEN_OVER)  # while the decision was out
+            return
         if not self._sessions.has_room(client_id, attempt.expiry_s > 0):
             self.refuse(channel, QUOTA_EXCEEDED, "max_sessions is reached")
             return
@@ -246,82 +253,82 @@ class Connecting:
         ws.submit(ClaimSession(request_id, client_id), PendingClaim(self, attempt))
 
     def claimed(self, attempt: Attempt, record: SessionRecord | None) -> None:
-        """Store what the CONNECT asks for; its CONNACK rests on that."""
+        """Store what the CONNECT asks for; its CONNACK rests on that.
+
+        What the store has counts: a session that is here still, but not there any more, has been
+        ended by an earlier clean CONNECT of the client whose answer is on its way.
+        """
         ws = self._ws
         sessions = self._sessions
         client_id = attempt.client_id
-        unborn = 0  # stored for an earlier attempt that has come to nothing
-        if record is not None and record.session in sessions.unborn:
-            unborn = record.session
-            record = None
         if attempt.is_over:
-            if unborn and client_id not in sessions.claims:
-                self._forget_unborn(unborn)
+            self._forget_unborn(client_id)
             return
         connect = attempt.connect
+        stored_key = 0 if record is None else record.session
+        is_unborn = stored_key != 0 and sessions.unborn.get(client_id) == stored_key
         known = sessions.get(client_id)
-        if known is not None and known.key in sessions.dying and not connect.clean_start:
-            known = None  # an earlier clean CONNECT of the client has ended it
-        attempt.record = record
-        stored_key = unborn
-        if known is not None:
-            stored_key = known.key
-        elif record is not None:
-            stored_key = record.session
+        if known is not None and known.key != stored_key:
+            attempt.lost_key = known.key
+        if not is_unborn:
+            attempt.record = record
+            sessions.unborn.pop(client_id, None)  # never stored, or ended since
         operations: list[Operation] = []
         is_kept = attempt.expiry_s > 0
-        if stored_key and (connect.clean_start or (unborn and not is_kept)):
+        if stored_key and (connect.clean_start or (is_unborn and not is_kept)):
             # [v3 MQTT-3.1.2-6] [MQTT-3.1.2-4]
             attempt.ended_key = stored_key
-            sessions.unborn.discard(stored_key)
-            sessions.dying.add(stored_key)
             operations.append(EndSession(stored_key))
-            stored_key = 0
-        if unborn and stored_key == unborn:
-            attempt.new_key = unborn
-            attempt.has_adopted = True
-        elif is_kept and not stored_key:
+        elif is_unborn:
+            attempt.new_key = stored_key
+        if is_kept and not attempt.new_key and (connect.clean_start or not stored_key):
             attempt.new_key = ws.next_number()
-            sessions.unborn.add(attempt.new_key)
+            sessions.unborn[client_id] = attempt.new_key
             operations.append(SaveSession(attempt.new_key, client_id))
-        attempt.has_will = connect.will is not None
-        if attempt.has_will or (known is not None and known.has_will):  # [v3 MQTT-3.1.2-8]
+        if connect.will is not None or (known is not None and known.has_will):
+            # [v3 MQTT-3.1.2-8]
+            attempt.saves_will = True
             operations.append(SaveWill(client_id, connect.will))
         if operations:
             ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
         else:
             self.committed(attempt)
 
-    def _forget_unborn(self, key: int) -> None:
-        self._sessions.unborn.discard(key)
-        self._ws.record(EndSession(key))
+    def _forget_unborn(self, client_id: str) -> None:
+        """End what is stored for attempts that have all come to nothing."""
+        sessions = self._sessions
+        if client_id in sessions.claims:
+            return  # the newest deals with what it finds in the store
+        key = sessions.unborn.pop(client_id, 0)
+        if key:
+            self._ws.record(EndSession(key))
 
     def committed(self, attempt: Attempt) -> None:
         """All is stored: take over, answer, and bring the session to life."""
-        self._sessions.dying.discard(attempt.ended_key)
+        sessions = self._sessions
+        if attempt.ended_key and sessions.unborn.get(attempt.client_id) == attempt.ended_key:
+            del sessions.unborn[attempt.client_id]
         if attempt.is_over:
             self._undo(attempt)
             return
         ws = self._ws
         channel = attempt.channel
-        known = self._sessions.get(attempt.client_id)
+        known = sessions.get(attempt.client_id)
         if known is not None and known.channel is not None:
             # The older connection ends, with its will, before the newer is answered.
             ws.stats.takeovers += 1
+            if known.key and not attempt.connect.clean_start:
+                known.expiry_s = max(known.expiry_s, 1)  # it goes over to the newer connection
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
-            known = self._sessions.get(attempt.client_id)
-        if known is not None and known.key in self._sessions.dying:
-            self._sessions.end(known)
-            ws.record(EndSession(known.key))
+            known = sessions.get(attempt.client_id)
+        if known is not None and known.key and known.key == attempt.lost_key:
+            sessions.end(known)
             known = None
-        if known is not None and known.will is not None:
+        if known is not None and known.will is not None and attempt.saves_will:
             known.will.is_stored = False  # replaced by what this CONNECT has stored
-        is_stored = known is not None or attempt.record is not None or attempt.new_key != 0
-        if attempt.expiry_s and not attempt.connect.clean_start and not is_stored:
-            self.claimed(attempt, None)  # the session that was there has ended meanwhile
-            return
-        self._sessions.forget_claim(attempt)
+        sessions.forget_claim(attempt)
         session, is_present = self._session_for(attempt, known)
+        session.connect_number = attempt.number
         session.expiry_s = attempt.expiry_s
         session.is_unrestricted = attempt.is_unrestricted
         session.username = None  # kept only where rules will ask for it
@@ -330,7 +337,7 @@ class Connecting:
         channel.attempt = None
         channel.will = attempt.connect.will
         self._accept(attempt, is_present)
-        self._sessions.attach(session, channel)
+        sessions.attach(session, channel)
         self._obey(session, channel, attempt.connect)
         self._endings.connected(channel)
         ws.stats.connects_accepted += 1
@@ -375,14 +382,14 @@ class Connecting:
         if attempt.connect.clean_start:
             if known is not None:
                 sessions.end(known)
-            sessions.unborn.discard(attempt.new_key)
+            sessions.unborn.pop(attempt.client_id, None)
             # [v3 MQTT-3.2.2-1] [MQTT-3.2.2-2]
             return sessions.make(attempt.client_id, attempt.new_key), False
         if known is not None:
             return known, True  # [v3 MQTT-3.2.2-2] [MQTT-3.2.2-3]
         if attempt.record is not None:
             return sessions.restore(attempt.record), True
-        sessions.unborn.discard(attempt.new_key)
+        sessions.unborn.pop(attempt.client_id, None)
         return sessions.make(attempt.client_id, attempt.new_key), False  # [v3 MQTT-3.2.2-3]
 
     def _undo(self, attempt: Attempt) -> None:
@@ -397,21 +404,20 @@ class Connecting:
             if known.channel is not None:
                 self._endings.end(known.channel, TAKEN_OVER)
             sessions.end(known)
-            known = None
-        newest = sessions.claims.get(attempt.client_id)
-        if attempt.new_key and newest is None:
-            self._forget_unborn(attempt.new_key)
-        if attempt.has_will and (newest is None or not newest.has_will):
-            sessions.wills.save_again(attempt.client_id, known)
+        self._forget_unborn(attempt.client_id)
+        self._restore_will(attempt)
+
+    def _restore_will(self, attempt: Attempt) -> None:
+        """The stored will is again that of who is connected, if a newer attempt has not stored
+        its own."""
+        sessions = self._sessions
+        client_id = attempt.client_id
+        if attempt.saves_will and not sessions.is_will_replaced(client_id):
+            sessions.wills.save_again(client_id, sessions.get(client_id))
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
         ws = self._ws
-        if attempt.has_adopted and not attempt.is_over:
-            self._forget_unborn(attempt.new_key)
-        elif not attempt.has_adopted:
-            self._sessions.unborn.discard(attempt.new_key)
-        self._sessions.dying.discard(attempt.ended_key)
         ws.stats.store_failures += 1
         ws.tell(
             "store.failed",
@@ -422,6 +428,8 @@ class Connecting:
         )
         if not attempt.is_over:
             self.refuse(attempt.channel, SERVER_UNAVAILABLE, "storage is not available")
+        self._forget_unborn(attempt.client_id)
+        self._restore_will(attempt)
 
     def refuse(
         self, channel: Channel, reason: int, detail: str, server_reference: str = ""

@@ -294,14 +294,16 @@ class Endings:
         is_delayed = will is not None and is_wanted and will_delay_s(will) > 0
         if is_delayed and will is not None and session.channel is channel:
             # Published at once if detaching ends the session.
-            self._sessions.wills.delay(session, will, cause == TAKEN_OVER)
+            is_replaced = cause == TAKEN_OVER or self._sessions.is_will_replaced(session.client_id)
+            self._sessions.wills.delay(session, will, is_replaced)
         self._sessions.detach(channel)
         if will is None or is_delayed:
             return
         # A durable store publishes the wills of a shut down server later; at a takeover the
         # newer CONNECT has replaced the stored will already.
         if cause != SHUT_DOWN and cause != TAKEN_OVER:
-            self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
+            if not self._sessions.is_will_replaced(session.client_id):
+                self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
         if not is_wanted:
             return
         if fan_out is not None:

@@ -150,14 +150,21 @@ class Queue:
         return False
 
     def load(self, entries: list[Queued]) -> None:
-        """Entries that have been read from the engine, in order."""
+        """Entries that have been read from the engine, in order.
+
+        What has been dropped since the page was asked for is left out.
+        """
         stored = self._stored
         for entry in entries:
+            last = 0
             while stored and stored[0] >> _SIZE_BITS <= entry.number:
                 packed = stored.popleft()
+                last = packed >> _SIZE_BITS
                 self.count -= 1
                 self.size_bytes -= packed & _SIZE_MASK
             self.last_read = entry.number
+            if last != entry.number:
+                continue
             self._loaded.append(entry)
             self.count += 1
             self.size_bytes += entry.message.size_bytes

@@ -18,13 +18,20 @@ LEVEL_BYTES: Final = 420
 """What one level of a retained topic takes in the trie, if no other topic shares it."""
 
 
+_MOST_GAPS: Final = 8  # in a short list of children
+
+
 def _cost(message: Message) -> int:
     return message.size_bytes + LEVEL_BYTES * (message.topic.utf8.count(b"/") + 1)
 
 
 @final
 class _Node:
-    """One level. Children stand in a list too, so that a walk can go on by index."""
+    """One level. Children stand in a list too, so that a walk can go on by index.
+
+    No child ever changes its place in that list, or a walk could meet it twice: one that goes
+    leaves a gap, and when there are many gaps a new list is made. A walk stays with the old one.
+    """
 
     __slots__ = ("level", "children", "ordered", "index", "message")
 
@@ -32,7 +39,7 @@ class _Node:
         self.level: Final = level
         self.index = index  # within the parent's list
         self.children: dict[bytes, _Node] | None = None
-        self.ordered: list[_Node] | None = None
+        self.ordered: list[_Node | None] | None = None
         self.message: Message | None = None
 
     @property
@@ -53,30 +60,36 @@ class _Node:
         return node
 
     def drop_child(self, child: _Node) -> None:
-        """The last child takes its place: a walk goes from the end, so it misses none."""
+        """Leave a gap in its place."""
         assert self.children is not None
         assert self.ordered is not None
         del self.children[child.level]
-        last = self.ordered.pop()
-        if last is not child:
-            self.ordered[child.index] = last
-            last.index = child.index
         if not self.children:
             self.children = None
             self.ordered = None
+            return
+        self.ordered[child.index] = None
+        if len(self.ordered) > 2 * len(self.children) + _MOST_GAPS:
+            left: list[_Node | None] = []
+            for node in self.ordered:
+                if node is not None:
+                    node.index = len(left)
+                    left.append(node)
+            self.ordered = left
 
 
 @final
 class Position:
-    """Where a walk has got to: on each level the node and the child to visit next."""
+    """Where a walk has got to: on each level the node, its children, and the next to visit."""
 
-    __slots__ = ("levels", "root", "is_begun", "nodes", "nexts")
+    __slots__ = ("levels", "root", "is_begun", "nodes", "lists", "nexts")
 
     def __init__(self, topic_filter: bytes, root: _Node) -> None:
         self.levels: Final = topic_filter.split(b"/")
         self.root: Final = root
         self.is_begun = False
         self.nodes: Final[list[_Node]] = []
+        self.lists: Final[list[list[_Node | None]]] = []
         self.nexts: Final[list[int]] = []
 
     @property
@@ -91,32 +104,30 @@ class Position:
         is_hashed = self.levels[-1] == b"#"
         if node.ordered is not None and (is_hashed or depth < last):
             self.nodes.append(node)
+            self.lists.append(node.ordered)
             self.nexts.append(len(node.ordered) - 1)
         # '#' matches its parent level too (4.7.1.2).
         is_match = depth >= last - 1 if is_hashed else depth == last
         return node.message if is_match else None
 
     def next_node(self) -> _Node | None:
-        """The next node to visit, or None when a level is done."""
+        """The next node to visit, or None where there is none."""
         depth = len(self.nodes) - 1
-        node = self.nodes[-1]
-        ordered = node.ordered
         at = self.nexts[-1]
-        if ordered is not None and at >= len(ordered):
-            at = len(ordered) - 1
-        if ordered is None or at < 0:
+        if at < 0:
             self.nodes.pop()
+            self.lists.pop()
             self.nexts.pop()
             return None
         level = self.levels[depth] if depth < len(self.levels) else b"#"
         if level in (b"#", b"+"):
             self.nexts[-1] = at - 1
-            child = ordered[at]
-            if depth == 0 and child.level.startswith(b"$"):
+            child = self.lists[-1][at]
+            if child is not None and depth == 0 and child.level.startswith(b"$"):
                 return None  # [v3 MQTT-4.7.2-1]
             return child
         self.nexts[-1] = -1
-        return node.child(level)
+        return self.nodes[-1].child(level)
 
 
 @final

@@ -74,6 +74,7 @@ class Session:
         "key",
         "client_id",
         "username",
+        "connect_number",
         "channel",
         "is_ended",
         "is_unrestricted",
@@ -101,6 +102,7 @@ class Session:
         self.key: Final = key
         self.client_id: Final = client_id
         self.username: str | None = None
+        self.connect_number = 0  # of the CONNECT that was last answered; they count up
         self.channel: Channel | None = None
         self.is_ended = False
         self.is_unrestricted = False

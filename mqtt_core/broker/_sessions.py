@@ -65,13 +65,12 @@ class Unsubscribing(Work):
 class Sessions:
     """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
 
-    __slots__ = ("by_client", "claims", "unborn", "dying", "wills", "_ws", "_delivery")
+    __slots__ = ("by_client", "claims", "unborn", "wills", "_ws", "_delivery")
 
     def __init__(self, workspace: Workspace, delivery: Delivery, wills: Wills) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
-        self.dying: Final[set[int]] = set()  # keys whose end is on its way to the store
-        self.unborn: Final[set[int]] = set()  # keys stored for attempts without CONNACK yet
+        self.unborn: Final[dict[str, int]] = {}  # keys stored for attempts without CONNACK yet
         self._ws: Final = workspace
         self._delivery: Final = delivery
         self.wills: Final = wills
@@ -80,6 +79,19 @@ class Sessions:
         """An attempt is over, one way or the other."""
         if self.claims.get(attempt.client_id) is attempt:
             del self.claims[attempt.client_id]
+
+    def newest_connect(self, client_id: str) -> int:
+        """Number of the newest CONNECT of a client that has got as far as claiming its session,
+        or has it; 0 for none."""
+        newest = self.claims.get(client_id)
+        session = self.by_client.get(client_id)
+        claiming = 0 if newest is None else newest.number
+        return claiming if session is None else max(claiming, session.connect_number)
+
+    def is_will_replaced(self, client_id: str) -> bool:
+        """Whether a CONNECT that is on its way to its CONNACK has stored which will there is."""
+        newest = self.claims.get(client_id)
+        return newest is not None and newest.saves_will
 
     def get(self, client_id: str) -> Session | None:
         """The session of a client."""

@@ -209,11 +209,19 @@ DISCONNECT = b"\xe0\x00"
 class Client:
     """A TCP connection to the server, with a patience for every call."""
 
-    def __init__(self, address: tuple[str, int], *, receive_buffer_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        receive_buffer_bytes: int = 0,
+        segment_bytes: int = 0,
+    ) -> None:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        if segment_bytes:  # the smaller, the less the server's kernel holds back for a slow reader
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
         self.socket.settimeout(PATIENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = bytearray()
@@ -237,6 +245,10 @@ class Client:
         taken = bytes(self._received[:count])
         del self._received[:count]
         return taken
+
+    def receive_a_little(self, count: int) -> None:
+        """Take at most so many bytes from the socket; `receive` gives them later."""
+        self._received += self.socket.recv(count)
 
     def receive_packet(self) -> bytes:
         """The next whole packet; empty if the connection has ended."""

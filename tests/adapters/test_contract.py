@@ -232,6 +232,34 @@ def test_a_reader_that_comes_back_gets_everything_in_order(runtime: str) -> None
         later.ping()
 
 
+def test_a_reader_that_trickles_outlives_one_that_takes_nothing(runtime: str) -> None:
+    """Both are behind from the same moment on; only the one whose socket takes nothing goes."""
+    payload = bytes(4_000_000)  # more than the kernel holds and the trickle takes meanwhile
+    is_one_gone = threading.Event()
+
+    def on_fact(fact: Fact) -> None:
+        if fact.name == "client.disconnected":
+            is_one_gone.set()
+
+    limits = Limits(send_timeout_secs=1, max_packet_size_bytes=5_000_000)
+    small = {"receive_buffer_bytes": 4_096, "segment_bytes": 1_000}
+    with (
+        RunningServer(runtime, limits=limits, on_fact=on_fact) as server,
+        Client(server.address).open("publisher") as publisher,
+        Client(server.address, **small).open("trickling").subscribe("a") as trickling,
+        Client(server.address, **small).open("still").subscribe("b"),
+    ):
+        publisher.send(publish("a", payload), PINGREQ)
+        assert publisher.receive(2) == PINGRESP
+        publisher.send(publish("b", payload))
+        while not is_one_gone.wait(0.001):
+            trickling.receive_a_little(1_000)
+        fact = server.next_fact("client.disconnected")
+        assert (fact.client_id, fact.cause) == ("still", "the client takes no data")
+        assert trickling.receive_packet() == publish("a", payload)
+        trickling.ping()
+
+
 def test_two_clients_that_publish_to_each_other_do_not_stop(runtime: str) -> None:
     """Neither reads until it has sent all, so that both sockets are full for a while."""
     with (

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 
 import pytest
 
@@ -114,18 +115,37 @@ def test_a_stop_with_nobody_there(runtime: str) -> None:
             server.stop(mode)
 
 
+@pytest.fixture
+def nothing_frozen() -> Iterator[None]:
+    """What the tests have frozen themselves is not, for a while."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("nothing_frozen")
 def test_the_collector_is_tuned_while_a_server_runs_and_put_back_afterwards(runtime: str) -> None:
     before = gc.get_threshold()
-    frozen = gc.get_freeze_count()
     with RunningServer(runtime) as one:
         assert gc.get_threshold()[0] == 10_000
-        assert gc.get_freeze_count() > frozen
+        assert gc.get_freeze_count() > 0
         with RunningServer(runtime):
             pass
         assert gc.get_threshold()[0] == 10_000
+        assert gc.get_freeze_count() > 0
         one.stop()
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.usefixtures("nothing_frozen")
+def test_what_a_program_has_frozen_itself_stays_frozen(runtime: str) -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with RunningServer(runtime):
+        assert 0 < gc.get_freeze_count() <= frozen
+    assert 0 < gc.get_freeze_count() <= frozen
 
 
 def test_facts_that_cannot_be_logged_hurt_nobody(

@@ -12,8 +12,7 @@ IS_COMPILED = Path(mqtt_core.__file__).suffix != ".py"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say what the markers mean."""
-    config.addinivalue_line("markers", "statement(id): proves a numbered statement of MQTT")
+    """Say what the marker means."""
     config.addinivalue_line(
         "markers", "interpreted_only(reason): looks where compiled code cannot be looked at"
     )

@@ -11,6 +11,9 @@ from mqtt_core.broker import (
     SERVER_BUSY,
     ClaimSession,
     Decision,
+    EndSession,
+    MemoryEngine,
+    Request,
     SaveSession,
     SaveWill,
     StaticUsers,
@@ -77,7 +80,7 @@ REFUSED = [
     ({"allow_empty_client_id": False}, wire.connect(""), 2, "no client identifier"),
     ({"max_client_id_bytes": 23}, wire.connect("x" * 24), 2, "longer than 23 bytes"),
     ({"max_client_id_bytes": 23}, wire.connect("ü" * 12), 2, "longer than 23 bytes"),
-    ({}, wire.connect("c", level=5), 1, "protocol level 5"),
+    ({}, wire.connect("c", level=6), 1, "protocol level 6"),
     ({}, wire.connect("", clean=False), 2, "identifier is empty"),
     ({}, wire.connect("c", will=("$SYS/x", b"", 0, False)), 5, "read-only"),
     ({}, wire.connect("c", will=("$SYS", b"", 0, False)), 5, "read-only"),
@@ -238,6 +241,49 @@ def test_a_decision_from_outside_is_waited_for_by_one_client_only() -> None:
     rig.pump()
     assert first.take() == wire.connack()
     assert second.take() == wire.connack(5)
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 0)])
+def test_a_late_decision_about_an_older_connect_changes_nothing(order: tuple[int, int]) -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    older, newer = rig.open("older"), rig.open("newer")
+    older.send(wire.connect("a"))
+    newer.send(wire.connect("a", clean=False))
+    for at in order:
+        authenticator.answer(at)
+        rig.pump()
+    rig.settle()
+    assert older.is_closed
+    assert older.take() == b""
+    assert newer.take() == wire.connack()
+    assert not newer.is_closed
+
+
+@pytest.mark.parametrize("has_left", [False, True])
+def test_a_late_decision_does_not_end_a_session_that_is_newer(has_left: bool) -> None:
+    authenticator = HoldingAuthenticator()
+    rig = Rig(policy=Asking(), authenticator=authenticator)
+    older, newer = rig.open("older"), rig.open("newer")
+    older.send(wire.connect("a"))
+    newer.send(wire.connect("a", clean=False))
+    authenticator.answer(1)
+    rig.pump()
+    assert newer.take() == wire.connack()
+    if has_left:
+        newer.send(wire.DISCONNECT)
+    authenticator.answer()
+    rig.pump()
+    assert older.take() == b""
+    assert rig.last_fact("client.refused").cause == "taken over by a newer connection"
+    assert newer.is_closed is has_left
+    again = rig.open("a")
+    again.send(wire.connect("a", clean=False))
+    authenticator.answer()
+    rig.pump()
+    assert again.take() == wire.connack(present=True)
 
 
 @pytest.mark.parametrize(
@@ -430,3 +476,207 @@ def test_of_two_claims_the_newer_wins(released: int) -> None:
     newer.cut()
     rig.settle()
     assert rig.broker.stats.wills_published == 1
+
+
+def test_a_late_answer_for_one_who_has_gone_does_not_end_what_a_newer_has_adopted() -> None:
+    rig = Rig()
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    older = rig.open("older")
+    older.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    ((first, stored),) = engine.held
+    engine.held.clear()
+    older.cut()
+    newer = rig.open("newer")
+    newer.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert newer.take() == wire.connack()
+    engine.held.append((first, stored))
+    rig.settle()
+    newer.send(wire.subscribe(1, ("t", 1)), wire.DISCONNECT)
+    rig.settle()
+    publisher = rig.open("b")
+    publisher.send(wire.connect("b"), wire.publish("t", b"x", 1, 1))
+    rig.settle()
+    again = rig.open("a")
+    again.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert again.take() == wire.connack(present=True) + wire.publish("t", b"x", 1, 1)
+
+
+def test_a_clean_connect_ends_what_is_stored_for_one_that_comes_to_nothing() -> None:
+    rig = Rig()
+    first = rig.open("first")
+    first.send(wire.connect("a"))
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    second = rig.open("second")
+    second.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    third = rig.open("third")
+    third.send(wire.connect("a"))
+    assert second.is_closed
+    rig.settle()
+    assert third.take() == wire.connack()
+    third.send(wire.DISCONNECT)
+    rig.settle()
+    invariants.check_empty(rig)
+    fourth = rig.open("fourth")
+    fourth.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    assert SaveSession in [
+        type(each)
+        for request, _ in engine.held
+        if isinstance(request, Write)
+        for each in request.operations
+    ]
+
+
+def test_a_clean_connect_that_is_refused_brings_nothing_to_life() -> None:
+    rig = Rig()
+    memory = rig.engine
+    engine = HoldingEngine(RefusingEngine(memory, writes(EndSession)))
+    rig.engine = engine
+    first = rig.open("first")
+    first.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    second = rig.open("second")
+    second.send(wire.connect("a"))  # finds what is stored for the first, which goes
+    rig.settle()
+    assert second.take() == wire.connack(3)
+    invariants.check_empty(rig)
+    after_restart = Rig(engine=memory)
+    after_restart.persistent("a", present=False)
+
+
+def test_a_claim_that_is_refused_leaves_nothing_stored_for_an_earlier_one() -> None:
+    rig = Rig()
+    memory = rig.engine
+    engine = HoldingEngine(RefusingEngine(memory, 3))
+    rig.engine = engine
+    first = rig.open("first")
+    first.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    second = rig.open("second")
+    second.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert second.take() == wire.connack(3)
+    invariants.check_empty(rig)
+    after_restart = Rig(engine=memory)
+    after_restart.persistent("a", present=False)
+
+
+def test_a_session_that_one_of_two_clean_connects_has_ended_does_not_go_on() -> None:
+    rig = Rig()
+    rig.persistent("a").cut()
+    ends: list[Request] = []
+
+    def refuses_the_first_end(_: int, request: Request) -> bool:
+        if writes(EndSession)(0, request):
+            ends.append(request)
+        return ends == [request]
+
+    engine = HoldingEngine(RefusingEngine(rig.engine, refuses_the_first_end))
+    rig.engine = engine
+    held = []
+    for _ in range(2):
+        clean = rig.open("a")
+        clean.send(wire.connect("a"))
+        engine.release()
+        rig.pump()
+        held += engine.held
+        engine.held.clear()
+        clean.cut()
+    assert [request for request, _ in held] == ends
+    engine.held.append(held[0])
+    rig.settle()
+    client = rig.open("a")
+    client.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert client.take() == wire.connack(present=False)
+    engine.held.append(held[1])
+    rig.settle()
+    assert not client.is_closed
+    client.cut()
+    rig.settle()
+    again = rig.open("a")
+    again.send(wire.connect("a", clean=False))
+    rig.settle()
+    assert again.take() == wire.connack(present=True)
+
+
+# Stored wills
+
+
+def test_of_two_attempts_at_a_takeover_the_newer_decides_on_the_stored_will() -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    engine = HoldingEngine(memory)
+    rig.engine = engine
+    rig.open("first").send(wire.connect("a", will=("w", b"1", 0, False)))
+    rig.settle()
+    second = rig.open("second")
+    second.send(wire.connect("a", will=("w", b"2", 0, False)))
+    engine.release()
+    rig.pump()
+    third = rig.open("third")
+    third.send(wire.connect("a"))
+    engine.release(kind=ClaimSession)
+    rig.pump()
+    rig.settle()
+    assert third.take() == wire.connack()
+    assert memory._wills == {}
+
+
+def test_the_will_of_one_who_comes_survives_the_end_of_one_who_goes() -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    engine = HoldingEngine(memory)
+    rig.engine = engine
+    older = rig.open("older")
+    older.send(wire.connect("a", will=("w", b"1", 0, False)))
+    rig.settle()
+    newer = rig.open("newer")
+    newer.send(wire.connect("a", will=("w", b"2", 0, False)))
+    engine.release()
+    rig.pump()
+    older.cut()
+    rig.settle()
+    assert newer.take() == wire.connack()
+    assert memory._wills["a"].payload == b"2"
+    newer.send(wire.DISCONNECT)
+    assert memory._wills == {}
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_will_is_not_stored_for_two_attempts_that_come_to_nothing(is_there: bool) -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    stored: list[Request] = []
+
+    def refuses_the_last(_: int, request: Request) -> bool:
+        if writes(SaveWill)(0, request):
+            stored.append(request)
+        return len(stored) == 2 + is_there
+
+    engine = HoldingEngine(RefusingEngine(memory, refuses_the_last))
+    rig.engine = engine
+    if is_there:
+        rig.open("first").send(wire.connect("a", will=("w", b"1", 0, False)))
+        rig.settle()
+    for payload in (b"2", b"3"):
+        rig.open("a").send(wire.connect("a", will=("w", payload, 0, False)))
+        engine.release(kind=ClaimSession)
+        rig.pump()
+    rig.settle()
+    assert len(stored) == 2 + is_there
+    assert rig.broker.stats.connects_accepted == is_there
+    assert {key: will.payload for key, will in memory._wills.items()} == (
+        {"a": b"1"} if is_there else {}
+    )

@@ -30,7 +30,18 @@ def test_the_default_is_allowed(limit: Limit) -> None:
     assert limit.allowed()
 
 
-NUMBERS = [limit for limit in LIMITS if not limit.choices and not isinstance(limit.default, bool)]
+NUMBERS = [
+    limit for limit in LIMITS if not limit.choices and not isinstance(limit.default, (bool, str))
+]
+TEXTS = [limit for limit in LIMITS if not limit.choices and isinstance(limit.default, str)]
+
+
+@pytest.mark.parametrize("limit", TEXTS, ids=lambda limit: limit.name)
+def test_a_text_is_not_too_long(limit: Limit) -> None:
+    assert limit.accepts("x" * 1_024)
+    assert not limit.accepts("x" * 1_025)
+    assert not limit.accepts(1)
+    assert "1,024" in limit.allowed()
 
 
 @pytest.mark.parametrize("limit", NUMBERS, ids=lambda limit: limit.name)

@@ -57,6 +57,17 @@ def test_what_is_stored_is_counted_and_comes_in_pages() -> None:
     assert queue.size_bytes == 2 * MESSAGES[1].size_bytes
 
 
+def test_what_is_dropped_while_its_page_is_read_does_not_come_back() -> None:
+    queue = Queue()
+    for number in (1, 2, 3):
+        queue.add_stored(number, MESSAGES[1].size_bytes)
+    assert queue.drop_oldest() == 1
+    queue.load([Queued(number, 1, MESSAGES[1]) for number in (1, 2)])
+    assert queue.count == 2
+    assert queue.pop_loaded().number == 2
+    assert queue.last_read == 2
+
+
 def test_a_page_shows_what_the_engine_did_not_take() -> None:
     queue = Queue()
     for number in (1, 2, 3):

@@ -146,3 +146,56 @@ def test_what_changes_during_a_walk_does_no_harm() -> None:
     assert len(set(got)) == len(got)
     stayed = {f"{first}/{second}" for first in range(10) for second in range(1, 10, 2)}
     assert stayed <= set(got)
+
+
+_few_topics = st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")).map("/".join)
+
+
+@given(
+    st.lists(
+        st.tuples(_few_topics, st.sampled_from(("keep", "keep", "delete", "read"))),
+        min_size=10,
+        max_size=60,
+    ),
+    st.sampled_from(("#", "+/+", "a/#", "+/b")),
+)
+def test_a_walk_finds_what_stays_and_nothing_twice(
+    steps: list[tuple[str, str]], topic_filter: str
+) -> None:
+    retained = RetainedMessages(1_000, 1 << 30)
+    position: Position | None = None
+    stays: set[str] = set()
+    found: list[Message] = []
+    for topic, step in steps:
+        if step == "read":
+            if position is None:
+                position = retained.start(topic_filter.encode())
+            found += retained.collect(position, 1, 1 << 30)
+        elif step == "delete":
+            retained.delete(topic.encode())
+            stays.discard(topic)
+        elif position is None:
+            keep(retained, topic)
+            stays.add(topic)
+        elif topic not in stays:
+            keep(retained, topic)
+    while position is not None and not position.is_at_end:
+        found += retained.collect(position, 1, 1 << 30)
+    if position is not None:
+        got = names(found)
+        assert len(set(got)) == len(got)
+        assert {each for each in stays if matches_by_definition(topic_filter, each)} <= set(got)
+
+
+def test_what_is_deleted_behind_a_walk_moves_nothing_ahead_of_it() -> None:
+    retained = RetainedMessages(1_000, 1 << 30)
+    for number in range(100):
+        keep(retained, f"t/{number}")
+    position = retained.start(b"t/+")
+    found = retained.collect(position, 10, 1 << 30)
+    for number in range(80):
+        retained.delete(f"t/{number}".encode())
+    keep(retained, "t/new")
+    found += retained.collect(position, 100, 1 << 30)
+    assert names(found) == [f"t/{number}" for number in range(80, 100)]
+    assert names(walk(retained, "t/+", 3)) == sorted([*names(found), "t/new"])

@@ -18,9 +18,11 @@ _TO_ACK = {4: "PUBACK", 5: "PUBREC", 7: "PUBCOMP", 9: "SUBACK", 11: "UNSUBACK"}
 
 @dataclass
 class Outgoing:
-    """A message of ours that is not done with, and whether PUBREC has come for it."""
+    """A message of ours that is not done with: where it was first sent, and whether PUBREC has
+    come."""
 
     message: Sent
+    connection: int
     is_received: bool = False
 
 
@@ -32,7 +34,8 @@ class Device:
         self.world = world
         self.client_id = client_id
         self.client: Client | None = None
-        self.earlier: Client | None = None  # to be closed, if the newer one is refused
+        self.connection = 0  # how many there have been
+        self.earlier: list[Client] = []  # to be closed, if the newest one is refused
         self.is_accepted = False
         self.has_left = False  # DISCONNECT has been sent
         self.is_clean = True
@@ -41,8 +44,8 @@ class Device:
         self.will: Sent | None = None
         self.acks_at_once = True
         self.acks: deque[tuple[bytes, int]] = deque()  # to be sent, and which identifiers it frees
-        self.behind_connect: list[Sent] = []
         self.repeats: deque[int] = deque()  # identifiers of what is still to be repeated
+        self.may_repeat = True
         # Our side of the session
         self.outgoing: dict[int, Outgoing] = {}
         self.held: set[int] = set()
@@ -78,7 +81,8 @@ class Device:
         pump: bool = True,
     ) -> None:
         """Open a connection and send CONNECT, with bytes behind it that do not wait."""
-        self.earlier = self.client
+        if self.client is not None:
+            self.earlier.append(self.client)
         self.client = Client(self.rig, self.client_id)
         self.is_accepted = False
         self.has_left = False
@@ -107,7 +111,7 @@ class Device:
         if not message.qos:
             return self._packet(message, 0)
         packet_id = self._fresh_id()
-        self.outgoing[packet_id] = Outgoing(message)
+        self.outgoing[packet_id] = Outgoing(message, self.connection)
         self.expected_acks.append((4 if message.qos == 1 else 5, packet_id))
         return self._packet(message, packet_id)
 
@@ -162,6 +166,18 @@ class Device:
         if data:
             self.send(data, pump=pump)
 
+    def begin_session(self, connection: int) -> None:
+        """A session has begun with a connection: forget the one before.
+
+        The client knows it from CONNACK, or from having asked for it; were both lost, it would
+        repeat in one session what belongs to another, and no broker could tell.
+        """
+        self.outgoing = {
+            key: each for key, each in self.outgoing.items() if each.connection >= connection
+        }
+        self.held.clear()
+        self.incoming.clear()
+
     # Receiving
 
     def read(self) -> bool:
@@ -173,16 +189,17 @@ class Device:
         for frame in frames:
             self._take(frame)
         if client.is_closed:
-            if self.earlier is not None and not self.is_accepted:
-                self.earlier.cut(pump=False)
-            self.earlier = None
+            for earlier in self.earlier:
+                earlier.cut(pump=False)
+            self.earlier.clear()
             self.client = None
             self.is_accepted = False
         is_busy = bool(frames)
         if self.acks_at_once and self.acks and self.is_connected:
             self.ack(len(self.acks), pump=False)
             is_busy = True
-        if self.repeats and self.is_connected and not self.expected_acks:
+        may_repeat = self.may_repeat and not self.expected_acks
+        if self.repeats and may_repeat and self.is_connected:
             self._repeat(self.repeats.popleft())  # one at a time, to get through a small window
             is_busy = True
         return is_busy
@@ -211,23 +228,10 @@ class Device:
         self.is_accepted = True
         is_present = frame.body[0] == 1
         assert is_present is self.expects_present, f"session present for {self.client_id}"
-        if is_present:
-            self._go_on()
-        else:
-            behind = self.behind_connect
-            self.outgoing = {
-                key: each for key, each in self.outgoing.items() if each.message in behind
-            }
-            self.held.clear()
-            self.incoming.clear()
-        self.behind_connect = []
-
-    def _go_on(self) -> None:
-        """What is not done with is to be repeated, in its order.  [v3 MQTT-4.4.0-1]"""
-        behind = self.behind_connect
-        self.repeats.extend(
-            key for key, each in self.outgoing.items() if each.message not in behind
-        )
+        if is_present:  # what is not done with is to be repeated, in its order  [v3 MQTT-4.4.0-1]
+            self.repeats.extend(
+                key for key, each in self.outgoing.items() if each.connection < self.connection
+            )
 
     def _repeat(self, packet_id: int) -> None:
         outgoing = self.outgoing.get(packet_id)
@@ -276,7 +280,7 @@ class Device:
             self.world.accepted(self.outgoing.pop(packet_id).message)
         elif frame.kind == 5:
             outgoing = self.outgoing.pop(packet_id)
-            self.outgoing[packet_id] = Outgoing(outgoing.message, True)
+            self.outgoing[packet_id] = Outgoing(outgoing.message, outgoing.connection, True)
             self.world.accepted(outgoing.message)
             self.acks.append((wire.pubrel(packet_id), 0))
         elif frame.kind == 7:

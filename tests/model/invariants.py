@@ -167,6 +167,7 @@ def _check_store_side(rig: Rig) -> None:
     ws = rig.broker._ws
     assert ws.uncommitted_bytes >= 0
     if not ws.pending:
+        assert not rig.broker._sessions.unborn, "a session is stored for nobody"
         assert ws.uncommitted_bytes == 0
         assert ws.retained_readers == 0
         assert not ws.store_waiters

@@ -42,6 +42,8 @@ class Opened:
     """A connection that a device has opened."""
 
     device: Device
+    connection: int
+    """Which of the device's it is."""
     clean: bool
     will: Sent | None
 
@@ -142,22 +144,22 @@ class BrokerMachine(RuleBasedStateMachine):
         will: Sent | None = None,
         behind: int = 0,
     ) -> None:
-        known = self.world.sessions.get(device.client_id)
-        if clean and known is not None:
-            known.is_doubtful = True
         old = device.client
         data = b""
-        device.behind_connect = []
+        device.connection += 1
         if clean or not device.outgoing:
             device.expected_acks.clear()
+            device.repeats.clear()  # the older connection says nothing more
             for _ in range(behind):
                 data += self._publish(device, "t", 1, False, 0)
-                device.behind_connect.append(self.world.messages[-1])
         expected = list(device.expected_acks) if data else []
         device.connect(clean=clean, keep_alive_s=keep_alive_s, will=will, behind=data, pump=False)
         device.expected_acks.extend(expected)
         assert device.client is not None
-        self.opened[device.client.channel.key] = Opened(device, clean, will)
+        key = device.client.channel.key
+        self.opened[key] = Opened(device, device.connection, clean, will)
+        if clean:
+            self.world.cleans[device.client_id] = key
         self.sync()
         if old is not None and not self.is_late and not self.asks_outside:
             is_over = old.channel.close != CLOSE_NO
@@ -321,7 +323,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self.rig.advance(seconds)
         self.sync()
         for session in self.world.sessions.values():
-            if not session.connection:
+            # A clean CONNECT that came to nothing may have ended it already, and nobody was told.
+            if not session.connection and not self.world.is_doubtful(session):
                 assert self.rig.now < session.detached_at + SESSION_TIMEOUT_S
 
     @precondition(lambda self: self.is_late or self.asks_outside)
@@ -382,6 +385,8 @@ class BrokerMachine(RuleBasedStateMachine):
         session, is_present = self.world.connected(
             device.client_id, fact.channel, opened.clean, ", resumed" in fact.detail
         )
+        if not is_present:
+            device.begin_session(opened.connection)
         if device.client is not None and device.client.channel.key == fact.channel:
             device.session = session
             device.expects_present = is_present
@@ -398,6 +403,20 @@ class BrokerMachine(RuleBasedStateMachine):
     def structures_are_right(self) -> None:
         if hasattr(self, "rig"):
             invariants.check(self.rig)
+            self._check_store()
+
+    def _check_store(self) -> None:
+        """The store has the sessions and wills that there are, once all is answered."""
+        ws = self.rig.broker._ws
+        if ws.pending or ws.requests:
+            return
+        sessions = self.rig.broker._sessions.by_client
+        assert set(self.memory._sessions) == {each.key for each in sessions.values() if each.key}
+        wills = {}
+        for client_id, session in sessions.items():
+            if session.channel is not None and session.channel.will is not None:
+                wills[client_id] = session.channel.will
+        assert self.memory._wills == wills
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
@@ -418,22 +437,35 @@ class BrokerMachine(RuleBasedStateMachine):
             device.acks_at_once = True
         for _ in range(300):
             self.rest()
-            is_done = True
-            for device in self.devices:
-                client = device.client
-                if client is not None and client.room_bytes is not None:
-                    is_done = False
-                    client.unblock(None)
-                session = self.world.sessions.get(device.client_id)
-                if client is None and session is not None and session.is_persistent:
-                    is_done = False
-                    self._open(device, clean=False)
-            if is_done:
+            if self._let_all_be_there():
                 break
         else:
             raise AssertionError("clients are closed again and again")
         for device in self.devices:
             assert not device.outgoing or not device.is_connected, "messages without answer"
+
+    def _let_all_be_there(self) -> bool:
+        """Open what is closed, and unblock what is blocked; True when nothing was.
+
+        Nobody repeats anything before all are there: what cannot be queued for one who is away
+        ends the connection of its sender, and two of them would end each other's for ever.
+        """
+        is_done = True
+        for device in self.devices:
+            device.may_repeat = False
+        for device in self.devices:
+            client = device.client
+            if client is not None and client.room_bytes is not None:
+                is_done = False
+                client.unblock(None)
+            session = self.world.sessions.get(device.client_id)
+            if client is None and session is not None and session.is_persistent:
+                is_done = False
+                self._open(device, clean=False)
+        self.rest()
+        for device in self.devices:
+            device.may_repeat = True
+        return is_done
 
     def _check_retained(self) -> None:
         """What is retained is what the world says, by a client that asks for all of it."""
@@ -453,6 +485,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.sync()
 
     def _check_store_has_nothing_left(self) -> None:
+        self._check_store()
         for stored in self.memory._sessions.values():
             assert not stored.sent, f"{stored.client_id} has messages in flight in the store only"
             assert stored.waiting[stored.first :] == [], f"{stored.client_id} has a queue there"

@@ -61,8 +61,8 @@ class Session:
     is_persistent: bool
     connection: int = 0
     """Key of the channel it is attached to, 0 for none."""
-    is_doubtful: bool = False
-    """A clean CONNECT was sent for it whose fate is not known: it may be gone."""
+    last_connection: int = 0
+    """The same of the last one it was attached to."""
     detached_at: float = 0.0
     version: int = 0
     unanswered: int = 0
@@ -127,6 +127,8 @@ class World:
         self.retained: dict[str, list[Sent | None]] = {}
         """By topic: what may be retained now, oldest first; None for nothing yet."""
         self.was_retained: set[int] = set()
+        self.cleans: dict[str, int] = {}
+        """By client: key of the channel on which the newest clean CONNECT was sent."""
 
     # Messages
 
@@ -193,6 +195,10 @@ class World:
 
     # Sessions
 
+    def is_doubtful(self, session: Session) -> bool:
+        """Whether a clean CONNECT was sent for it whose fate is not known: it may be gone."""
+        return self.cleans.get(session.client_id, 0) > session.last_connection
+
     def connected(
         self, client_id: str, key: int, clean: bool, resumed: bool
     ) -> tuple[Session, bool]:
@@ -201,7 +207,7 @@ class World:
         `resumed` is what the broker says, which decides only where either is right.
         """
         known = self.sessions.get(client_id)
-        is_lost = known is not None and known.is_doubtful and not resumed
+        is_lost = known is not None and self.is_doubtful(known) and not resumed
         if known is not None and (clean or is_lost or not known.is_persistent):
             self.end(known)
             known = None
@@ -210,7 +216,7 @@ class World:
             known = Session(client_id, not clean)
             self.sessions[client_id] = known
         known.connection = key
-        known.is_doubtful = False
+        known.last_connection = key
         return known, is_present
 
     def disconnected(self, key: int, now: float) -> Session | None:
