@@ -214,7 +214,17 @@ def test_complaints_say_what_is_allowed() -> None:
 
 def test_what_comes_cannot_be_sent() -> None:
     for text in (
-        *("?", "..", "rl..9 00", "s(..)", "(? | 00)", "?*3", "[..]", "[no topic-alias]", "[topic-alias ?]"),
+        *(
+            "?",
+            "..",
+            "rl..9 00",
+            "s(..)",
+            "(? | 00)",
+            "?*3",
+            "[..]",
+            "[no topic-alias]",
+            "[topic-alias ?]",
+        ),
         *("[topic-alias 1-2]", "[reason-string ?]"),
     ):
         assert not parse_pattern(text).is_sendable()
