@@ -286,9 +286,9 @@ class Connection(Writing):
         flow = self._own_flow()
         step = flow.step(packet_id)
         if step != AWAITING_PUBREC and step != AWAITING_PUBCOMP:
-            if not self._is_expected(packet_id, AWAITING_PUBREC):  # [MQTT-3.6.2-1]
-                self._answer(PUBREL, PubRel(packet_id, PACKET_IDENTIFIER_NOT_FOUND), now)
-            return
+            self._is_expected(packet_id, AWAITING_PUBREC)  # raises for a QoS 1 message
+            self._answer(PUBREL, PubRel(packet_id, PACKET_IDENTIFIER_NOT_FOUND), now)
+            return  # [MQTT-3.6.2-1]
         if packet.reason >= UNSPECIFIED_ERROR:  # the end of it  [MQTT-4.3.3-4] [MQTT-4.4.0-2]
             self._finish(packet_id, now)
             return

@@ -133,7 +133,7 @@ def decode_publish5(
             topic = topics.add(utf8)
     flags = first & 0x0F
     if flags & inbound.refused_flags or (body - start > 2 and data[body - 1] == 0):
-        _check_frame(data, int(start), int(body), inbound)
+        raise _frame_error(data, int(start), int(body), inbound)
     if flags & _QOS_BITS == 0:
         if flags & _DUP:
             raise RemoteProtocolError("DUP is set at QoS 0", "MQTT-3.3.1-2", int(start))
@@ -169,28 +169,32 @@ def _check_topic_name(utf8: bytes, at: int) -> None:
         raise RemoteProtocolError(fault[0], statement, at, reason)
 
 
-def _check_frame(data: bytes, start: int, body: int, inbound: Inbound) -> None:
-    """Refuse a length of too many bytes, and flags that the peer was told not to use."""
-    check_length(data, start, body)
+def _frame_error(data: bytes, start: int, body: int, inbound: Inbound) -> RemoteProtocolError:
+    """The error for a length of too many bytes, or flags that the peer was told not to use."""
     first = data[start]
+    if body - start > 2 and data[body - 1] == 0:
+        return _padded(start)
+    if first & _QOS_BITS == _QOS_BITS:
+        return RemoteProtocolError("QoS is 3", "MQTT-3.3.1-4", start)
     if first & _QOS_BITS & inbound.refused_flags:
-        if first & _QOS_BITS == _QOS_BITS:
-            raise RemoteProtocolError("QoS is 3", "MQTT-3.3.1-4", start)
-        raise RemoteProtocolError(
+        return RemoteProtocolError(
             "QoS is above Maximum QoS", "MQTT-3.2.2-11", start, QOS_NOT_SUPPORTED
         )
-    if first & _RETAIN & inbound.refused_flags:
-        raise RemoteProtocolError(
-            "RETAIN is set and not available", "MQTT-3.2.2-14", start, RETAIN_NOT_SUPPORTED
-        )
+    return RemoteProtocolError(
+        "RETAIN is set and not available", "MQTT-3.2.2-14", start, RETAIN_NOT_SUPPORTED
+    )
+
+
+def _padded(start: int) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        "remaining length has more bytes than it needs", "MQTT-1.5.5-1", start + 1
+    )
 
 
 def check_length(data: bytes, start: int, body: int) -> None:
     """Refuse a remaining length in more bytes than it needs (1.5.5)."""
     if body - start > 2 and data[body - 1] == 0:
-        raise RemoteProtocolError(
-            "remaining length has more bytes than it needs", "MQTT-1.5.5-1", start + 1
-        )
+        raise _padded(start)
 
 
 def _wrong_identifier(is_cut: bool, inbound: Inbound, at: int) -> RemoteProtocolError:

@@ -187,7 +187,8 @@ class Message:
             size += len(payload)
         elif packet is not None:
             size += len(packet)
-        elif body is not None:
+        else:
+            assert body is not None
             size += len(body)
         self.size_bytes: Final = size
 

@@ -17,7 +17,6 @@ from mqtt_core._fields import binary_field, encode_variable, text_bytes, text_fi
 from mqtt_core._properties import (
     BINARY_DATA,
     BYTE,
-    CONTENT_TYPE,
     FOUR_BYTE_INTEGER,
     NO_PROPERTIES,
     RESPONSE_TOPIC,
@@ -144,12 +143,9 @@ def _decode_value(reader: Reader, rule: PropertyRule, place: int) -> PropertyVal
 
 
 def _text_statement(identifier: int, place: int) -> str:
-    if place == PUBLISH:
-        if identifier == RESPONSE_TOPIC:
-            return "MQTT-3.3.2-13"
-        if identifier == CONTENT_TYPE:
-            return "MQTT-3.3.2-19"
-    return "MQTT-1.5.4-1"
+    if place != PUBLISH:
+        return "MQTT-1.5.4-1"
+    return "MQTT-3.3.2-13" if identifier == RESPONSE_TOPIC else "MQTT-3.3.2-19"
 
 
 def _check_response_topic(topic: str, at: int) -> None:

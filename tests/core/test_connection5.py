@@ -7,6 +7,7 @@ import pytest
 from mqtt_core import (
     CLIENT,
     SERVER,
+    Auth,
     ConnAck,
     Connect,
     Connection,
@@ -34,6 +35,7 @@ from mqtt_core import (
 )
 from mqtt_core.properties import (
     ASSIGNED_CLIENT_IDENTIFIER,
+    AUTHENTICATION_METHOD,
     MAXIMUM_PACKET_SIZE,
     MAXIMUM_QOS,
     MESSAGE_EXPIRY_INTERVAL,
@@ -264,6 +266,27 @@ def test_problem_information_that_comes_all_the_same(data: bytes) -> None:
     client = client_of(mine=((REQUEST_PROBLEM_INFORMATION, 0),))
     client.receive_data(wire5.publish("t", b"", 0, 0, user("", "")), 0.0)
     fails(client, data, "MQTT-3.1.2-29", 0x82)
+
+
+def test_authentication_is_no_problem_information() -> None:
+    client = Connection(CLIENT)
+    mine: Properties = ((AUTHENTICATION_METHOD, "m"), (REQUEST_PROBLEM_INFORMATION, 0))
+    client.send_connect(Connect("c", level=5, properties=mine), 0.0)
+    client.data_to_send()
+    client.receive_data(wire5.auth(0x18, wire5.method("m")), 0.0)
+    assert client.events() == [Auth(0x18, ((AUTHENTICATION_METHOD, "m"),))]
+    client.send_auth(Auth(0x18), 0.0)
+    fails(client, wire5.auth(0x18, wire5.method("m"), reason_string("")), "MQTT-3.1.2-29", 0x82)
+
+
+@pytest.mark.parametrize(
+    "data", [wire5.subscribe(1, ("a", 0), ("b", 0)), wire5.unsubscribe(1, "a", "b")]
+)
+def test_a_packet_has_not_more_filters_than_allowed(data: bytes) -> None:
+    server = Connection(SERVER, max_filters=1)
+    server.receive_data(wire5.connect(), 0.0)
+    server.send_connack(ConnAck(), 0.0)
+    fails(server, data, "", 0x97)
 
 
 @pytest.mark.statement("MQTT-3.2.2-11")

@@ -111,6 +111,7 @@ REFUSED: list[tuple[str, Packet]] = [
     ("filter too long", Subscribe(1, (Subscription(TOO_LONG),))),
     ("SUBACK without code", SubAck(1, ())),
     ("SUBACK 0", SubAck(0, (0,))),
+    ("SUBACK of a negative reason", SubAck(1, (-1,))),
     ("UNSUBSCRIBE without filter", Unsubscribe(1, ())),
     ("UNSUBSCRIBE 0", Unsubscribe(0, ("a",))),
     ("UNSUBSCRIBE of no filter", Unsubscribe(1, ("#/a",))),
