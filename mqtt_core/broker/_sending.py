@@ -216,7 +216,10 @@ class Sending:
         operation = SaveSent(session.key, entry.number, packet_id)
         if qos == 1:
             self._ws.record(operation)
-            self.write_own(channel, message, qos, packet_id, False, particulars)
+            if particulars is None:
+                self.write(channel, message, qos, packet_id)
+            else:
+                self.write_own(channel, message, qos, packet_id, False, particulars)
         else:
             self.send_gated(session, self.gate(session, packet_id), operation)
 
