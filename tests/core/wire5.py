@@ -185,6 +185,13 @@ def _variable(data: bytes, at: int) -> tuple[int, int]:
     return value | data[at] << shift, at + 1
 
 
+def read_properties(data: bytes) -> bytes:
+    """Properties that stand behind their length, without it; nothing stands behind them."""
+    length, at = _variable(data, 0)
+    assert at + length == len(data)
+    return data[at:]
+
+
 def read_publish(frame: Frame) -> Received5:
     """The fields of a PUBLISH."""
     assert frame.kind == 3, f"not a PUBLISH: {frame}"
