@@ -37,7 +37,9 @@ class ClientLink(Link):
     def __init__(self, peer: "ClientPeer", flow: Flow | None) -> None:
         super().__init__("")
         self.peer = peer
-        self.connection = Connection(CLIENT, flow=flow, now=peer.now)
+        self.connection = Connection(
+            CLIENT, flow=flow, now=peer.now, manual_acks=peer.acknowledges_by_hand
+        )
         self.fault: RemoteProtocolError | None = None
 
     def send(self, data: bytes) -> None:
@@ -72,8 +74,13 @@ class ClientPeer:
     title = "our client"
     is_ours = True
 
-    def __init__(self, fragment: Callable[[bytes], list[bytes]] = lambda data: [data]) -> None:
+    def __init__(
+        self,
+        fragment: Callable[[bytes], list[bytes]] = lambda data: [data],
+        settings: dict[str, str] | None = None,
+    ) -> None:
         self.client: ClientSide | None = self
+        self.acknowledges_by_hand = (settings or {}).get("manual_acks") == "true"
         self.fragment = fragment
         self.now = 1000.0
         self.link: ClientLink | None = None
@@ -156,17 +163,27 @@ class ClientPeer:
                 connection.send_unsubscribe(filters, now, properties)
             case "ping":
                 connection.send_pingreq(now)
+            case "puback":
+                connection.send_puback(int(given["id"]), now, _reason(given), properties)
+            case "pubrec":
+                connection.send_pubrec(int(given["id"]), now, _reason(given), properties)
+            case "pubcomp":
+                connection.send_pubcomp(int(given["id"]), now, _reason(given), properties)
             case "auth":
-                connection.send_auth(Auth(int(given["reason"], 16), properties), now)
+                connection.send_auth(Auth(_reason(given), properties), now)
             case _:
-                connection.send_disconnect(now, int(given.get("reason", b"00"), 16), properties)
+                connection.send_disconnect(now, _reason(given), properties)
 
 
 def play_client(
     scenario: Scenario, fragment: Callable[[bytes], list[bytes]] = lambda data: [data]
 ) -> Result:
     """Play a scenario of the client role against our client."""
-    return play(scenario, ClientPeer(fragment))
+    return play(scenario, ClientPeer(fragment, scenario.settings))
+
+
+def _reason(given: dict[str, bytes]) -> int:
+    return int(given.get("reason", b"00"), 16)
 
 
 def _connect(given: dict[str, bytes]) -> Connect:

@@ -53,7 +53,10 @@ _STEPS = (
 _BLOCKS = "any order, either, one of, or, repeat N as i, end"
 _STATES = ("open", "closed", "nothing", "refused REASON")
 _ACTIONS = ("connect", "cut", "reset", "half-close", "stop reading", "read")
-_CALLS = ("connect", "publish", "subscribe", "unsubscribe", "ping", "auth", "disconnect")
+_CALLS = (
+    *("connect", "publish", "subscribe", "unsubscribe", "ping", "auth", "disconnect"),
+    *("puback", "pubrec", "pubcomp"),
+)
 
 _STEP = re.compile(r"(?:(?P<link>[A-Za-z_][\w-]*)\s*)?(?P<sign>[><=!])\s*(?P<rest>.*)", re.DOTALL)
 _WORDS = re.compile(r"(?P<link>[A-Za-z_][\w-]*)\s+(?P<verb>joins|subscribes)\b\s*(?P<rest>.*)")
