@@ -453,7 +453,7 @@ class Broker:
             channel.fan_out = None
         self._fault(channel, error)
         if fan_out.then is not None:
-            self._publishing.publish_will(fan_out.then)
+            self._publishing.publish_will(fan_out.then, fan_out.publisher)
 
     def _close_doomed(self) -> None:
         ws = self._ws

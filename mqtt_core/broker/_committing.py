@@ -40,6 +40,7 @@ class Commitment:
         "channel",
         "session",
         "packet_id",
+        "reason",
         "waiters",
         "outstanding",
         "is_complete",
@@ -50,12 +51,18 @@ class Commitment:
     )
 
     def __init__(
-        self, message: Message, channel: Channel | None, session: Session | None, packet_id: int
+        self,
+        message: Message,
+        channel: Channel | None,
+        session: Session | None,
+        packet_id: int,
+        reason: int,
     ) -> None:
         self.message: Final = message
         self.channel = channel  # whose reading pauses when the store is behind
         self.session: Final = session
         self.packet_id: Final = packet_id
+        self.reason: Final = reason  # of the acknowledgements
         self.waiters: list[tuple[Channel, GatedAck]] = []
         self.outstanding = 0  # parts that have no answer yet
         self.is_complete = False  # no part will be added
@@ -107,15 +114,19 @@ class Committing:
         self._told_quota_at = -_QUOTA_EPISODE_S
 
     def begin(
-        self, message: Message, channel: Channel | None, packet: Publish | None
+        self,
+        message: Message,
+        channel: Channel | None,
+        packet: Publish | None,
+        reason: int = SUCCESS,
     ) -> Commitment:
-        """A message that may have something to be stored."""
+        """A message that may have something to be stored; to be acknowledged with `reason`."""
         session: Session | None = None
         packet_id = 0
         if channel is not None and packet is not None and message.qos == 2:
             session = channel.session
             packet_id = packet.packet_id
-        commitment = Commitment(message, channel, session, packet_id)
+        commitment = Commitment(message, channel, session, packet_id, reason)
         if session is not None and not session.is_ended:
             if session.unstored is None:
                 session.unstored = {}
@@ -146,7 +157,7 @@ class Committing:
             if commitment.outstanding or commitment.has_failed or commitment.waiters:
                 self._wait(commitment, channel, packet)
             else:
-                self.acknowledge(channel, packet)
+                self.acknowledge(channel, packet, commitment.reason)
         self._settle(commitment)
 
     def repeat(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
@@ -168,7 +179,7 @@ class Committing:
     def _wait(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
         if channel.close != CLOSE_NO:
             return
-        ack = GatedAck(_ack(packet, SUCCESS), False)
+        ack = GatedAck(_ack(packet, commitment.reason), False)
         if channel.acks is None:
             channel.acks = deque()
         channel.acks.append(ack)

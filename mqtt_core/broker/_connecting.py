@@ -20,6 +20,7 @@ from mqtt_core._codes import (
     MQTT_5,
     NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
+    PAYLOAD_FORMAT_INVALID,
     QOS_NOT_SUPPORTED,
     QUOTA_EXCEEDED,
     RETAIN_NOT_SUPPORTED,
@@ -27,12 +28,13 @@ from mqtt_core._codes import (
     SERVER_MOVED,
     SERVER_UNAVAILABLE,
     SUCCESS,
+    TOPIC_NAME_INVALID,
     USE_ANOTHER_SERVER,
     reason_name,
 )
 from mqtt_core._encode import encode
 from mqtt_core._errors import RemoteProtocolError
-from mqtt_core._packets import ConnAck, Connect
+from mqtt_core._packets import ConnAck, Connect, Will
 from mqtt_core._properties import AUTHENTICATION_DATA, Properties
 from mqtt_core.broker._announcing import (
     connack_properties,
@@ -49,6 +51,7 @@ from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._limits import MOVED, WHEN_FULL
 from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._publishing import is_text_if_said_so
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
@@ -90,6 +93,7 @@ class Attempt:
         "new_key",
         "ended_key",
         "lost_key",
+        "stale_key",
         "saves_will",
     )
 
@@ -109,6 +113,7 @@ class Attempt:
         self.new_key = 0  # of a session stored for this attempt, or for an earlier one
         self.ended_key = 0  # of a stored session that this attempt ends
         self.lost_key = 0  # of a session that the store does not have any more
+        self.stale_key = 0  # of a session that has ended since the store was asked
         self.saves_will = False  # what it has stored says which will the client has
 
 
@@ -213,20 +218,17 @@ class Connecting:
         will = attempt.connect.will
         client_id = attempt.client_id
         if will is not None:
-            if attempt.connect.level == MQTT_5:
-                if will.qos > ws.limits.maximum_qos:  # [MQTT-3.2.2-12]
-                    self.refuse(channel, QOS_NOT_SUPPORTED, "the will's QoS is not served")
-                    return
-                if will.retain and not ws.limits.retain_available:  # [MQTT-3.2.2-13]
-                    self.refuse(channel, RETAIN_NOT_SUPPORTED, "wills are not retained here")
-                    return
             utf8 = will.topic.encode()
+            if attempt.connect.level == MQTT_5:
+                reason, detail = self._check_will5(will)
+                if reason:
+                    self.refuse(channel, reason, detail)
+                    return
             if utf8 == b"$SYS" or utf8.startswith(b"$SYS/"):
                 self.refuse(channel, NOT_AUTHORIZED, "the will's topic is read-only")
                 return
-            limit = ws.limits.max_topic_levels
-            if utf8.count(b"/") >= limit:
-                raise RemoteProtocolError(f"the will's topic has more than {limit} levels")
+            if utf8.count(b"/") >= ws.limits.max_topic_levels:
+                raise RemoteProtocolError(self._too_deep())
             if not attempt.is_unrestricted:
                 username = attempt.username
                 verdict = self._authorizer.ask(channel, client_id, username, WILL_ACTION, utf8)
@@ -252,6 +254,23 @@ class Connecting:
         request_id = ws.next_id()
         ws.submit(ClaimSession(request_id, client_id), PendingClaim(self, attempt))
 
+    def _check_will5(self, will: Will) -> tuple[int, str]:
+        """Why a will is not served, as only a client of MQTT 5.0 can be told; `SUCCESS` if it
+        is."""
+        limits = self._ws.limits
+        if will.qos > limits.maximum_qos:  # [MQTT-3.2.2-12]
+            return QOS_NOT_SUPPORTED, "the will's QoS is not served"
+        if will.retain and not limits.retain_available:  # [MQTT-3.2.2-13]
+            return RETAIN_NOT_SUPPORTED, "wills are not retained here"
+        if will.topic.count("/") >= limits.max_topic_levels:
+            return TOPIC_NAME_INVALID, self._too_deep()
+        if limits.validate_payload_format and not is_text_if_said_so(will.properties, will.payload):
+            return PAYLOAD_FORMAT_INVALID, "the will's payload is not UTF-8"
+        return SUCCESS, ""
+
+    def _too_deep(self) -> str:
+        return f"the will's topic has more than {self._ws.limits.max_topic_levels} levels"
+
     def claimed(self, attempt: Attempt, record: SessionRecord | None) -> None:
         """Store what the CONNECT asks for; its CONNACK rests on that.
 
@@ -265,13 +284,15 @@ class Connecting:
             self._forget_unborn(client_id)
             return
         connect = attempt.connect
+        if record is not None and record.session == attempt.stale_key:
+            record = None
         stored_key = 0 if record is None else record.session
         is_unborn = stored_key != 0 and sessions.unborn.get(client_id) == stored_key
         known = sessions.get(client_id)
-        if known is not None and known.key != stored_key:
-            attempt.lost_key = known.key
+        if known is None or known.key != stored_key:
+            attempt.lost_key = 0 if known is None else known.key
+            attempt.record = None if is_unborn else record
         if not is_unborn:
-            attempt.record = record
             sessions.unborn.pop(client_id, None)  # never stored, or ended since
         operations: list[Operation] = []
         is_kept = attempt.expiry_s > 0
@@ -288,6 +309,8 @@ class Connecting:
         if connect.will is not None or (known is not None and known.has_will):
             # [v3 MQTT-3.1.2-8]
             attempt.saves_will = True
+            if known is not None and known.will is not None:
+                known.will.is_stored = False
             operations.append(SaveWill(client_id, connect.will))
         if operations:
             ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
@@ -317,15 +340,15 @@ class Connecting:
         if known is not None and known.channel is not None:
             # The older connection ends, with its will, before the newer is answered.
             ws.stats.takeovers += 1
-            if known.key and not attempt.connect.clean_start:
-                known.expiry_s = max(known.expiry_s, 1)  # it goes over to the newer connection
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
             known = sessions.get(attempt.client_id)
         if known is not None and known.key and known.key == attempt.lost_key:
             sessions.end(known)
             known = None
-        if known is not None and known.will is not None and attempt.saves_will:
-            known.will.is_stored = False  # replaced by what this CONNECT has stored
+        is_there = known is not None or attempt.record is not None or attempt.new_key != 0
+        if attempt.expiry_s and not attempt.connect.clean_start and not is_there:
+            self.claimed(attempt, None)  # the session that was there has ended meanwhile
+            return
         sessions.forget_claim(attempt)
         session, is_present = self._session_for(attempt, known)
         session.connect_number = attempt.number

@@ -59,10 +59,10 @@ class Delivery:
         self._ws: Final = workspace
         self._sending: Final = sending
         self._budget: Final = workspace.limits.output_budget_bytes
-        # Of the message that is being delivered: what it has led to in the store, the connection
-        # that it came on, and the filters that match its topic.
+        # Of the message that is being delivered: what it has led to in the store, whose it is,
+        # and the filters that match its topic.
         self.resting: Resting | None = None
-        self.publisher: Channel | None = None
+        self.publisher: Session | None = None
         self.found: list[Subscribers] = []
 
     # Many receivers

@@ -290,26 +290,24 @@ class Endings:
         channel.will = None
         fan_out = channel.fan_out
         channel.fan_out = None
-        is_wanted = will is not None and publishes_will(cause)
-        is_delayed = will is not None and is_wanted and will_delay_s(will) > 0
-        if is_delayed and will is not None and session.channel is channel:
-            # Published at once if detaching ends the session.
-            is_replaced = cause == TAKEN_OVER or self._sessions.is_will_replaced(session.client_id)
-            self._sessions.wills.delay(session, will, is_replaced)
-        self._sessions.detach(channel)
-        if will is None or is_delayed:
+        sessions = self._sessions
+        is_wanted = publishes_will(cause)
+        # A newer CONNECT has stored its own.
+        is_replaced = cause == TAKEN_OVER or sessions.is_will_replaced(session.client_id)
+        if will is not None and is_wanted and will_delay_s(will) and session.outlives_connection:
+            sessions.delay_will(session, will, is_replaced)
+            will = None
+        sessions.detach(channel)
+        if will is None:
             return
-        # A durable store publishes the wills of a shut down server later; at a takeover the
-        # newer CONNECT has replaced the stored will already.
-        if cause != SHUT_DOWN and cause != TAKEN_OVER:
-            if not self._sessions.is_will_replaced(session.client_id):
-                self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
+        if cause != SHUT_DOWN and not is_replaced:  # a durable store publishes it after that
+            self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
         if not is_wanted:
             return
         if fan_out is not None:
             fan_out.then = will  # behind the message that is still on its way
         else:
-            self._publishing.publish_will(will)  # [v3 MQTT-3.1.2-8]
+            self._publishing.publish_will(will, session)  # [v3 MQTT-3.1.2-8]
 
     def _tell(
         self,

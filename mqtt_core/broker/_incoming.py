@@ -129,12 +129,6 @@ class Incoming:
         """The client's last word: whether its will is wanted, and how long its session is."""
         expiry_s = number(packet.properties, SESSION_EXPIRY_INTERVAL, -1)
         if expiry_s >= 0:
-            if expiry_s and not session.expiry_s:
-                raise RemoteProtocolError(
-                    "DISCONNECT sets a session expiry interval, and CONNECT had 0",
-                    "P5-3.14.2-2",
-                    reason=PROTOCOL_ERROR,
-                )
             session.expiry_s = min(expiry_s, self._ws.limits.session_timeout_secs)
         cause = CLIENT_DISCONNECTED if packet.reason == SUCCESS else DISCONNECTED_WITH_WILL
         detail = "" if packet.reason == SUCCESS else reason_name(packet.reason)

@@ -23,7 +23,12 @@ from mqtt_core._codes import (
 from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._message import Message, make_extras
 from mqtt_core._packets import Publish, Will
-from mqtt_core._properties import PAYLOAD_FORMAT_INDICATOR, WILL_DELAY_INTERVAL, number
+from mqtt_core._properties import (
+    PAYLOAD_FORMAT_INDICATOR,
+    WILL_DELAY_INTERVAL,
+    Properties,
+    number,
+)
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import QUOTA, UNAUTHORIZED
@@ -48,12 +53,12 @@ _VISITS_PER_DELIVERY: Final = 4  # nodes of the trie that take the time of one d
 _HELD_ANYWAY: Final = 16  # QoS 2 messages that a session may hold when others use up the total
 
 
-def _is_text_if_said_so(message: Message) -> bool:
-    """Whether the payload is UTF-8 where its payload format indicator says so (3.3.2.3.2)."""
-    if not number(message.properties, PAYLOAD_FORMAT_INDICATOR, 0):
+def is_text_if_said_so(properties: Properties, payload: bytes) -> bool:
+    """Whether a payload is UTF-8 where its payload format indicator says so (3.3.2.3.2)."""
+    if not number(properties, PAYLOAD_FORMAT_INDICATOR, 0):
         return True
     try:
-        message.payload.decode()
+        payload.decode()
     except UnicodeDecodeError:
         return False
     return True
@@ -65,6 +70,7 @@ class FanOut(Work):
 
     __slots__ = (
         "message",
+        "publisher",
         "channel",
         "packet",
         "begun",
@@ -83,12 +89,14 @@ class FanOut(Work):
         publishing: Publishing,
         message: Message,
         found: list[Subscribers],
+        publisher: Session | None,
         channel: Channel | None,
         packet: Publish | None,
         begun: Commitment,
     ) -> None:
         super().__init__()
         self.message: Final = message
+        self.publisher: Final = publisher
         self.channel: Final = channel  # whose input waits for the end, None for a will
         self.packet: Final = packet
         self.begun: Final = begun
@@ -114,7 +122,7 @@ class FanOut(Work):
 
     def deliver_some(self, delivery: Delivery, count: int) -> bool:
         """Deliver to at most `count` receivers; True when all have it."""
-        delivery.publisher = self.channel
+        delivery.publisher = self.publisher
         delivery.found = self.found
         while self._list_at < len(self._lists) and count > 0:
             subscribers = self._lists[self._list_at]
@@ -181,7 +189,7 @@ class Publishing:
         if message.qos == 2 and not self._hold(channel, session, packet):
             return True
         if is_allowed:
-            self._route(message, channel, packet)
+            self._route(message, session, channel, packet)
         else:
             self._refuse(channel, packet)
         return True
@@ -233,7 +241,9 @@ class Publishing:
                     "P5-3.3.4-5",
                     reason=RECEIVE_MAXIMUM_EXCEEDED,
                 )
-        if limits.validate_payload_format and not _is_text_if_said_so(message):
+        if limits.validate_payload_format and not is_text_if_said_so(
+            message.properties, message.payload
+        ):
             ws.stats.dropped_malformed += 1
             if not qos:
                 raise RemoteProtocolError(
@@ -285,7 +295,13 @@ class Publishing:
             self._committing.repeat(commitment, channel, packet)
         return False
 
-    def _route(self, message: Message, channel: Channel | None, packet: Publish | None) -> None:
+    def _route(
+        self,
+        message: Message,
+        publisher: Session | None,
+        channel: Channel | None,
+        packet: Publish | None,
+    ) -> None:
         """Deliver now, or make it a piece of work when it is too wide for this turn."""
         ws = self._ws
         if message.retain:
@@ -304,10 +320,10 @@ class Publishing:
             if width > _NARROW:
                 if ws.allowance < 0 or ws.unflushed > self._flush_at:
                     begun = self._committing.begin(message, channel, packet)
-                    self._fan_out(FanOut(self, message, found, channel, packet, begun))
+                    self._fan_out(FanOut(self, message, found, publisher, channel, packet, begun))
                     return
                 ws.is_bulk = True
-            self._delivery.publisher = channel
+            self._delivery.publisher = publisher
             self._delivery.found = found
             if count == 1:
                 self._deliver_one(found[0], message)
@@ -315,15 +331,15 @@ class Publishing:
                 self._deliver_overlapping(found, message)
             ws.is_bulk = False
         resting = self._delivery.resting
+        reason = SUCCESS
+        if not width and channel is not None and channel.layout != LAYOUT_3:
+            reason = NO_MATCHING_SUBSCRIBERS
         if resting is None and not message.retain and message.qos < 2:
             if message.qos and channel is not None and packet is not None:
-                reason = SUCCESS
-                if not width and channel.layout != LAYOUT_3:
-                    reason = NO_MATCHING_SUBSCRIBERS
                 self._committing.acknowledge(channel, packet, reason)
             return
         self._delivery.resting = None
-        begun = self._committing.begin(message, channel, packet)
+        begun = self._committing.begin(message, channel, packet, reason)
         self._finish(message, packet, resting, begun)
 
     def _deliver_one(self, subscribers: Subscribers, message: Message) -> None:
@@ -404,7 +420,7 @@ class Publishing:
             if channel.wait == WAIT_NO:
                 ws.queue_work(channel)
         if fan_out.then is not None:
-            self.publish_will(fan_out.then)
+            self.publish_will(fan_out.then, fan_out.publisher)
         return True
 
     def _finish(
@@ -429,9 +445,9 @@ class Publishing:
 
     def publish(self, message: Message) -> None:
         """Publish a message that no client sent."""
-        self._route(message, None, None)
+        self._route(message, None, None, None)
 
-    def publish_will(self, will: Will) -> None:
+    def publish_will(self, will: Will, session: Session | None) -> None:
         """Publish a will as the message it describes.  [v3 MQTT-3.1.2-16] [v3 MQTT-3.1.2-17]"""
         ws = self._ws
         utf8 = will.topic.encode()
@@ -443,4 +459,4 @@ class Publishing:
         message = Message(topic, will.payload, qos, will.retain, extras)
         if message.expiry_s >= 0:  # counted from now on
             message.expires_at = ws.wall + message.expiry_s
-        self.publish(message)
+        self._route(message, session, None, None)

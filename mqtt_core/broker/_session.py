@@ -154,6 +154,11 @@ class Session:
                 self.particulars = None
 
     @property
+    def outlives_connection(self) -> bool:
+        """Whether it stays when its connection ends."""
+        return self.key != 0 and self.expiry_s > 0
+
+    @property
     def has_will(self) -> bool:
         """Whether a will is stored for the session's connection, or for the one before."""
         channel = self.channel

@@ -9,13 +9,14 @@ from mqtt_core._flow import (
     AWAITING_PUBCOMP,
     AWAITING_PUBREC,
 )
+from mqtt_core._packets import Will
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import EndSession, SaveExpiry, SessionRecord
-from mqtt_core.broker._wills import Wills
+from mqtt_core.broker._wills import WILL_DUE, Wills
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace
 
@@ -28,7 +29,7 @@ _UNSUBSCRIBED_AT_ONCE: Final = 500
 
 @final
 class SessionTimer(Timed):
-    """Ends a detached session when its time is over."""
+    """Ends a detached session when its time is over, and publishes its will when that is due."""
 
     __slots__ = ("_sessions", "_session")
 
@@ -38,7 +39,10 @@ class SessionTimer(Timed):
 
     def on_deadline(self, kind: int, now: float) -> None:
         """The time is over, unless the client has come back."""
-        self._sessions.expire(self._session, now)
+        if kind == EXPIRY:
+            self._sessions.expire(self._session, now)
+        else:
+            self._sessions.will_due(self._session, now)
 
 
 @final
@@ -203,6 +207,21 @@ class Sessions:
         self._ws.record(EndSession(session.key))
         self.end(session)
 
+    def delay_will(self, session: Session, will: Will, is_replaced: bool) -> None:
+        """Let the will of a connection that ends wait for its client; see `Wills.delay`."""
+        self.wills.delay(session, will, is_replaced, SessionTimer(self, session))
+
+    def will_due(self, session: Session, now: float) -> None:
+        """The delay of a session's will is over."""
+        delayed = session.will
+        assert delayed is not None  # else its deadline would have been cancelled
+        if session.client_id in self.claims:  # a new connection has been made  [MQTT-3.1.3-9]
+            at = now + self._ws.limits.request_timeout_secs
+            timer = SessionTimer(self, session)
+            delayed.deadline = self._ws.deadlines.arm(at, WILL_DUE, timer)
+            return
+        self.wills.publish(session)
+
     def end(self, session: Session) -> None:
         """Forget a session with all that belongs to it. Detach it first."""
         ws = self._ws
@@ -211,6 +230,9 @@ class Sessions:
         session.is_ended = True
         if self.by_client.get(session.client_id) is session:
             del self.by_client[session.client_id]
+        attempt = self.claims.get(session.client_id)
+        if attempt is not None:
+            attempt.stale_key = session.key
         unsubscribing = Unsubscribing(ws, session)
         if not unsubscribing.run():
             ws.queue_work(unsubscribing)

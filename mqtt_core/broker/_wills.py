@@ -16,7 +16,7 @@ from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import SaveWill
 from mqtt_core.broker._workspace import Workspace
 
-_DELAY: Final = 1
+WILL_DUE: Final = 2  # a kind of deadline of a session; the other is in `_sessions`
 
 
 def will_delay_s(will: Will) -> int:
@@ -25,23 +25,16 @@ def will_delay_s(will: Will) -> int:
 
 
 @final
-class DelayedWill(Timed):
+class DelayedWill:
     """A will that waits for its time."""
 
-    __slots__ = ("will", "due", "is_stored", "deadline", "_wills", "_session")
+    __slots__ = ("will", "due", "is_stored", "deadline")
 
-    def __init__(self, wills: Wills, session: Session, will: Will, due: float) -> None:
+    def __init__(self, will: Will, due: float, deadline: Deadline) -> None:
         self.will: Final = will
         self.due: Final = due  # unix seconds
         self.is_stored = True  # the newest will of its client in the store
-        self.deadline: Deadline | None = None
-        self._wills: Final = wills
-        self._session: Final = session
-
-    def on_deadline(self, kind: int, now: float) -> None:
-        """The delay is over."""
-        self.deadline = None
-        self._wills.publish(self._session)
+        self.deadline = deadline
 
 
 @final
@@ -54,7 +47,7 @@ class Wills:
         self._ws: Final = workspace
         self._publishing: Final = publishing
 
-    def delay(self, session: Session, will: Will, is_replaced: bool) -> None:
+    def delay(self, session: Session, will: Will, is_replaced: bool, timer: Timed) -> None:
         """Let a will wait; it is published no later than its session ends. `is_replaced`: the
         store has the will of a newer connection already.
 
@@ -62,8 +55,8 @@ class Wills:
         """
         ws = self._ws
         delay_s = will_delay_s(will)
-        delayed = DelayedWill(self, session, will, ws.wall + delay_s)
-        delayed.deadline = ws.deadlines.arm(ws.now + delay_s, _DELAY, delayed)
+        deadline = ws.deadlines.arm(ws.now + delay_s, WILL_DUE, timer)
+        delayed = DelayedWill(will, ws.wall + delay_s, deadline)
         session.will = delayed
         if is_replaced:
             delayed.is_stored = False
@@ -79,6 +72,7 @@ class Wills:
             if delayed is not None:
                 will = delayed.will
                 due = delayed.due
+                delayed.is_stored = True
             elif session.channel is not None:
                 will = session.channel.will
         self._ws.record(SaveWill(client_id, will, due))
@@ -95,14 +89,12 @@ class Wills:
         if delayed is not None:
             if delayed.is_stored:
                 self._ws.record(SaveWill(session.client_id, None))  # [MQTT-3.1.2-10]
-            self._publishing.publish_will(delayed.will)
+            self._publishing.publish_will(delayed.will, session)
 
     def _take(self, session: Session) -> DelayedWill | None:
         delayed = session.will
         if delayed is None:
             return None
         session.will = None
-        deadline = delayed.deadline
-        if deadline is not None:
-            self._ws.deadlines.cancel(deadline)
+        self._ws.deadlines.cancel(delayed.deadline)
         return delayed
