@@ -46,7 +46,7 @@ MESSAGE_OVERHEAD_BYTES: Final = 200
 """What one message takes in memory beside its topic and payload."""
 
 EXTRAS_OVERHEAD_BYTES: Final = 120
-"""What the properties of a message take beside their bytes."""
+"""What the properties of a message take in memory beside their bytes."""
 
 NEVER: Final = -1
 """The message expiry interval of a message that has none."""
@@ -71,23 +71,6 @@ def _head(topic: bytes, body_bytes: int) -> bytes:
         + len(topic).to_bytes(2, "big")
         + topic
     )
-
-
-@final
-@mypyc_attr(acyclic=True)
-class Extras:
-    """The properties that travel with a message (MQTT 5.0, 3.3.2.3).
-
-    `wire` has them as on the wire, without their length and without the message expiry interval,
-    which is `expiry_s` as it arrived.
-    """
-
-    __slots__ = ("wire", "expiry_s", "expires_at")
-
-    def __init__(self, wire: bytes, expiry_s: int = NEVER) -> None:
-        self.wire: Final = wire
-        self.expiry_s: Final = expiry_s
-        self.expires_at = 0.0
 
 
 @final
@@ -129,15 +112,43 @@ class Layouts:
 
 @final
 @mypyc_attr(acyclic=True)
+class Extras:
+    """What most messages do not have: properties, and layouts for the other version.
+
+    `wire` has the properties that travel with the message (MQTT 5.0, 3.3.2.3) as on the wire,
+    without their length and without the message expiry interval, which is `expiry_s` as it
+    arrived.
+    """
+
+    __slots__ = ("wire", "expiry_s", "expires_at", "layouts", "packet5")
+
+    def __init__(self, wire: bytes, expiry_s: int = NEVER) -> None:
+        self.wire: Final = wire
+        self.expiry_s: Final = expiry_s
+        self.expires_at = 0.0
+        self.layouts: Layouts | None = None
+        self.packet5: bytes | None = None  # of a message that came in MQTT 5.0 at QoS 1 or 2
+
+
+def _prefix(extras: Extras | None) -> bytes:
+    """The properties behind their length, without message expiry interval."""
+    if extras is None:
+        return b"\0"  # [MQTT-2.2.2-1]
+    return encode_variable(len(extras.wire)) + extras.wire
+
+
+@final
+@mypyc_attr(acyclic=True)
 class Message:
     """One application message: topic, payload, the QoS and RETAIN it was published with.
 
-    Made with `payload`, or by a decoder with the bytes it arrived in: `packet`, a whole QoS 0
-    PUBLISH without RETAIN, or `head`, a QoS 1 PUBLISH up to its packet identifier. With `is_v5`
-    these are of MQTT 5.0, and `body` is what stands behind the packet identifier. The payload
-    begins at `payload_at` of the packet or of the body. `extras` are its properties.
+    Made with `payload`, or by a decoder with the bytes it arrived in. In MQTT 3.1.1: `packet`, a
+    whole QoS 0 PUBLISH without RETAIN, whose payload begins at `payload_at`; or the payload, and
+    `head`, a QoS 1 PUBLISH up to its packet identifier. In MQTT 5.0 `payload_at` is negative, and
+    `packet` is that PUBLISH at QoS 0, or else what stands behind the packet identifier.
     """
 
+    # A message has few fields, because millions of them are made a second.
     __slots__ = (
         "topic",
         "qos",
@@ -146,12 +157,9 @@ class Message:
         "_extras",
         "_payload",
         "_at",
-        "_is_v5",
         "_packet",
         "_head",
         "_head2",
-        "_body",
-        "_other",
     )
 
     def __init__(
@@ -164,32 +172,23 @@ class Message:
         packet: bytes | None = None,
         payload_at: int = 0,
         head: bytes | None = None,
-        body: bytes | None = None,
-        is_v5: bool = False,
     ) -> None:
         self.topic: Final = topic
         self.qos: Final = qos
         self.retain: Final = retain
-        self._extras: Final = extras
+        self._extras = extras
         self._payload = payload
         self._packet = packet
         self._at: Final = payload_at
-        self._is_v5: Final = is_v5
         self._head = head
         self._head2: bytes | None = None
-        self._body: Final = body
-        self._other: Layouts | None = None
         # Topic, properties and payload, with what the message takes beside them.
+        body = packet if payload is None else payload
         size = len(topic.utf8) + MESSAGE_OVERHEAD_BYTES
+        if body is not None:
+            size += len(body)
         if extras is not None:
             size += EXTRAS_OVERHEAD_BYTES + len(extras.wire)
-        if payload is not None:
-            size += len(payload)
-        elif packet is not None:
-            size += len(packet)
-        else:
-            assert body is not None
-            size += len(body)
         self.size_bytes: Final = size
 
     @property
@@ -197,9 +196,10 @@ class Message:
         """The application's bytes."""
         payload = self._payload
         if payload is None:
-            source = self._packet if self._body is None else self._body
-            assert source is not None
-            payload = source[self._at :]
+            packet = self._packet
+            assert packet is not None
+            at = self._at
+            payload = packet[at:] if at > 0 else packet[-at:]
             self._payload = payload
         return payload
 
@@ -245,18 +245,18 @@ class Message:
             return decoded
         return ((MESSAGE_EXPIRY_INTERVAL, extras.expiry_s), *decoded)
 
-    def _prefix(self) -> bytes:
-        """The properties behind their length, without message expiry interval."""
+    def _own_extras(self) -> Extras:
         extras = self._extras
         if extras is None:
-            return b"\0"  # [MQTT-2.2.2-1]
-        return encode_variable(len(extras.wire)) + extras.wire
+            extras = Extras(b"")
+            self._extras = extras
+        return extras
 
     # Layouts of MQTT 3.1.1
 
     def packet(self) -> bytes:
         """The whole PUBLISH at QoS 0, without RETAIN."""
-        if self._is_v5:
+        if self._at < 0:
             return self._others().packet()
         packet = self._packet
         if packet is None:
@@ -269,17 +269,18 @@ class Message:
 
         The payload stands behind that.
         """
-        if self._is_v5:
+        if self._at < 0:
             return self._others().head(qos)
-        if qos == 1:
-            head = self._head
-            if head is None:
-                head = _head(self.topic.utf8, len(self.payload))
-                self._head = head
-            return head
+        head = self._head
+        if head is None:
+            head = _head(self.topic.utf8, len(self.payload))
+            self._head = head
+        return head if qos == 1 else self._second_head(head)
+
+    def _second_head(self, head: bytes) -> bytes:
         head2 = self._head2
         if head2 is None:
-            head2 = _BYTE[_QOS_2] + self.head(1)[1:]
+            head2 = _BYTE[_QOS_2] + head[1:]
             self._head2 = head2
         return head2
 
@@ -296,49 +297,53 @@ class Message:
 
     def packet5(self) -> bytes:
         """The whole PUBLISH at QoS 0, without RETAIN and without message expiry interval."""
-        if not self._is_v5:
+        if self._at >= 0:
             return self._others().packet()
         packet = self._packet
-        if packet is None:
-            packet = _packet(self.topic.utf8, self.body5())
-            self._packet = packet
-        return packet
+        assert packet is not None
+        if self.qos == 0:
+            return packet
+        extras = self._own_extras()
+        packet5 = extras.packet5
+        if packet5 is None:
+            packet5 = _packet(self.topic.utf8, packet)
+            extras.packet5 = packet5
+        return packet5
 
     def head5(self, qos: int) -> bytes:
         """The PUBLISH at QoS 1 or 2 up to its packet identifier, without DUP and RETAIN.
 
         `body5` stands behind that.
         """
-        if not self._is_v5:
+        if self._at >= 0:
             return self._others().head(qos)
-        if qos == 1:
-            head = self._head
-            if head is None:
-                head = _head(self.topic.utf8, len(self.body5()))
-                self._head = head
-            return head
-        head2 = self._head2
-        if head2 is None:
-            head2 = _BYTE[_QOS_2] + self.head5(1)[1:]
-            self._head2 = head2
-        return head2
+        head = self._head
+        if head is None:
+            head = _head(self.topic.utf8, len(self.body5()))
+            self._head = head
+        return head if qos == 1 else self._second_head(head)
 
     def body5(self) -> bytes:
         """Property length, properties and payload, without message expiry interval."""
-        if not self._is_v5:
+        if self._at >= 0:
             return self._others().body
-        body = self._body
-        # One that arrived at QoS 0 has its body in its packet, and nobody asks for it.
-        return self._prefix() + self.payload if body is None else body
+        packet = self._packet
+        assert packet is not None
+        if self.qos:
+            return packet
+        # It came at QoS 0, and nobody gets it at another.
+        return _prefix(self._extras) + self.payload
 
     def _others(self) -> Layouts:
         """The layouts of the version that the message did not arrive in."""
-        other = self._other
-        if other is None:
-            body = self.payload if self._is_v5 else self._prefix() + self.payload
-            other = Layouts(self.topic.utf8, body)
-            self._other = other
-        return other
+        extras = self._own_extras()
+        layouts = extras.layouts
+        if layouts is None:
+            payload = self.payload
+            body = payload if self._at < 0 else _prefix(extras) + payload
+            layouts = Layouts(self.topic.utf8, body)
+            extras.layouts = layouts
+        return layouts
 
     def __eq__(self, other: object) -> bool:
         return (

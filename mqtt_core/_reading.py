@@ -48,19 +48,18 @@ from mqtt_core._decode import (
     protocol_level,
 )
 from mqtt_core._decode5 import (
-    check_length,
     decode_ack5,
     decode_auth5,
     decode_connack5,
     decode_connect5,
     decode_connect_header5,
     decode_disconnect5,
-    decode_publish5,
     decode_suback5,
     decode_subscribe5,
     decode_unsuback5,
     decode_unsubscribe5,
 )
+from mqtt_core._decode_publish5 import check_length, decode_publish5
 from mqtt_core._errors import ConnectionRefused, RemoteProtocolError
 from mqtt_core._exchange import NOBODY, Exchange, connack_fault
 from mqtt_core._inbound import Inbound

@@ -271,7 +271,12 @@ connects5: SearchStrategy[Connect] = st.builds(
 )
 connacks5: SearchStrategy[ConnAck] = st.one_of(
     st.builds(ConnAck, st.booleans(), st.just(0), property_sets(CONNACK, _NOT_ALONE)),
-    st.builds(ConnAck, st.just(False), _reasons(CONNACK, BY_SERVER), property_sets(CONNACK)),
+    st.builds(
+        ConnAck,
+        st.just(False),
+        _reasons(CONNACK, BY_SERVER).filter(lambda reason: reason != 0),
+        property_sets(CONNACK),
+    ),
 )
 
 
