@@ -344,7 +344,7 @@ class Connection(Writing):
     def _resume(self, flow: Flow, now: float) -> None:
         """Repeat what an earlier connection left unfinished, in its order, and nothing but once.
 
-        [v3 MQTT-4.4.0-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+        [v3 MQTT-4.4.0-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.3.2-3] [MQTT-4.3.3-3]
         """
         unfinished = flow.unfinished(self._began_at_order)
         self._waiting = [each for each in reversed(unfinished) if flow.message(each) is not None]
@@ -373,7 +373,8 @@ class Connection(Writing):
             fault = self._publish_fault(message)
             if fault:
                 raise LocalProtocolError(fault)
-            # [v3 MQTT-3.3.1-1] [MQTT-3.3.1-1]; with its topic name, an alias being gone
+            # With its topic name, an alias being gone, and though it may have expired.
+            # [v3 MQTT-3.3.1-1] [MQTT-3.3.1-1] [MQTT-4.3.3-7]
             self._send(PUBLISH, Publish(message, packet_id, True), now)
         except LocalProtocolError:  # this server has announced less than the one before
             flow.finish(packet_id)

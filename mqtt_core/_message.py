@@ -23,6 +23,7 @@ from mqtt_core._properties import (
     TOPIC_ALIAS,
     Properties,
     number,
+    show_properties,
 )
 from mqtt_core._property_codec import (
     NO_LIMITS,
@@ -289,7 +290,7 @@ class Message:
         return _BYTE[_QOS_0 | _RETAIN] + self.packet()[1:]
 
     def flagged_head(self, qos: int, dup: bool, retain: bool) -> bytes:
-        """`head` with the DUP and RETAIN flags given; made anew at each call."""
+        """`head` with the DUP and RETAIN flags given; made anew at each call.  [MQTT-3.3.1-3]"""
         flags = (_DUP if dup else 0) | (_RETAIN if retain else 0)
         return _BYTE[(_QOS_2 if qos == 2 else _QOS_1) | flags] + self.head(1)[1:]
 
@@ -362,7 +363,9 @@ class Message:
     def __repr__(self) -> str:
         payload = self.payload
         shown = repr(payload) if len(payload) <= 32 else f"<{len(payload)} bytes>"
-        return f"Message({self.topic.name!r}, {shown}, qos={self.qos}, retain={self.retain})"
+        properties = show_properties(self.properties) if self._extras is not None else ""
+        more = f", properties={properties}" if len(properties) > 2 else ""
+        return f"Message({self.topic.name!r}, {shown}, qos={self.qos}, retain={self.retain}{more})"
 
 
 def delivery_head5(

@@ -26,10 +26,11 @@ def decode_utf8(data: bytes) -> str | None:
 
     Python's decoder refuses surrogates and overlong forms and keeps U+FEFF.
     """
-    if 0 in data:  # [v3 MQTT-1.5.3-2]
+    if 0 in data:  # [v3 MQTT-1.5.3-2] [MQTT-1.5.4-2]
         return None
     try:
-        return data.decode("utf-8")  # [v3 MQTT-1.5.3-1] [v3 MQTT-1.5.3-3]
+        # [v3 MQTT-1.5.3-1] [v3 MQTT-1.5.3-3] [MQTT-1.5.4-1] [MQTT-1.5.4-3]
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         return None
 
@@ -96,7 +97,7 @@ def filter_matches(levels: list[bytes], topic: list[bytes]) -> bool:
     """Whether a filter, split into levels, matches a topic name, split into levels (4.7)."""
     first = levels[0]
     if (first == b"#" or first == b"+") and topic[0].startswith(b"$"):
-        return False  # [v3 MQTT-4.7.2-1]
+        return False  # [v3 MQTT-4.7.2-1] [MQTT-4.7.2-1]
     count = len(topic)
     for index, level in enumerate(levels):
         if level == b"#":
@@ -104,7 +105,7 @@ def filter_matches(levels: list[bytes], topic: list[bytes]) -> bool:
         if index >= count:
             return False
         if level != b"+" and level != topic[index]:
-            return False  # bytes, never normalised  [v3 MQTT-4.7.3-4]
+            return False  # bytes, never normalised  [v3 MQTT-4.7.3-4] [MQTT-4.7.3-4]
     return len(levels) == count
 
 

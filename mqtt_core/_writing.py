@@ -298,9 +298,11 @@ class Writing(Reading):
             return 0
         flow = self._own_flow()
         if not self._has_room(flow) or not flow.has_identifier:
+            # Other packets do not wait for it.  [MQTT-3.3.4-8] [MQTT-4.9.0-3]
             # [MQTT-3.3.4-7] [MQTT-4.9.0-1] [MQTT-4.9.0-2]
             raise LocalProtocolError(f"{flow.in_flight} messages are unacknowledged already")
-        # [v3 MQTT-4.3.2-1] [v3 MQTT-4.3.3-1] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
+        # [v3 MQTT-4.3.2-1] [v3 MQTT-4.3.3-1] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.3.2-2]
+        # [MQTT-4.3.3-2]
         packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC)
         try:
             self._publish(Publish(message, packet_id, False, own), topic_alias, now)
@@ -483,4 +485,5 @@ class Writing(Reading):
             raise LocalProtocolError("the session expiry interval was 0 in CONNECT, and stays 0")
         self._write(self._encode(Disconnect(reason, properties)), now)
         self._set_session_expiry(properties)
-        self._set_state(CLOSING)  # [v3 MQTT-3.14.4-1] [v3 MQTT-3.14.4-2] [MQTT-3.14.4-1]
+        self._set_state(CLOSING)  # [v3 MQTT-3.14.4-1] [v3 MQTT-3.14.4-2]
+        # [MQTT-3.14.4-1] [MQTT-3.14.4-2]

@@ -165,6 +165,15 @@ def test_one_delivery(qos: int, payload: bytes) -> None:
         assert head + payload == wire5.publish("", payload, qos, packet_id, properties)
 
 
+def test_its_representation_shows_the_properties() -> None:
+    message = make_message("t", b"x", properties=((MESSAGE_EXPIRY_INTERVAL, 5),))
+    expected = "Message('t', b'x', qos=0, retain=False, properties=(Message Expiry Interval=5))"
+    assert repr(message) == expected
+    bare = make_message("t", b"x")
+    bare.packet5()  # makes room for what most messages do not have
+    assert repr(bare) == "Message('t', b'x', qos=0, retain=False)"
+
+
 def test_its_size_counts_the_properties() -> None:
     bare = make_message("t", b"payload")
     assert bare.size_bytes == 1 + 7 + MESSAGE_OVERHEAD_BYTES
