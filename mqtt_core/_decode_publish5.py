@@ -117,9 +117,8 @@ def _frame_error(data: bytes, start: int, body: int, inbound: Inbound) -> Remote
     if first & _QOS_BITS == _QOS_BITS:
         return RemoteProtocolError("QoS is 3", "MQTT-3.3.1-4", start)
     if first & _QOS_BITS & inbound.refused_flags:
-        return RemoteProtocolError(
-            "QoS is above Maximum QoS", "MQTT-3.2.2-11", start, QOS_NOT_SUPPORTED
-        )
+        statement = "MQTT-3.2.2-11" if inbound.sender == BY_CLIENT else "P5-3.3.4-1"
+        return RemoteProtocolError("QoS is above Maximum QoS", statement, start, QOS_NOT_SUPPORTED)
     return RemoteProtocolError(
         "RETAIN is set and not available", "MQTT-3.2.2-14", start, RETAIN_NOT_SUPPORTED
     )

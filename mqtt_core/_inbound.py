@@ -15,9 +15,9 @@ class Inbound:
     """What binds the packets of one peer.
 
     `sender` is `BY_CLIENT` or `BY_SERVER`. A PUBLISH with any of `refused_flags` is one that the
-    peer has been told not to send: QoS bits, RETAIN. A client that has asked for no problem
-    information sets `takes_problem_information` False; a server whose client has no session to
-    keep sets `may_set_expiry` False.
+    peer has no business to send: QoS bits above the server's Maximum QoS, RETAIN without Retain
+    Available. A client that has asked for no problem information sets `takes_problem_information`
+    False; a server whose client has no session to keep sets `may_set_expiry` False.
     """
 
     __slots__ = (

@@ -451,8 +451,7 @@ class Reading:
             self.buffer.limit_bytes = own.maximum_packet_size
         inbound.aliases = InboundAliases(own.topic_alias_maximum, self._max_alias_bytes)
         inbound.takes_problem_information = own.wants_problem_information
-        if own.maximum_qos < 2:
-            inbound.refused_flags = _QOS_2_BIT if own.maximum_qos else _QOS_BITS
+        inbound.refused_flags = _qos_bits_above(own.maximum_qos)
         if not own.has_retain:
             inbound.refused_flags |= _RETAIN_BIT
 
@@ -469,6 +468,8 @@ class Reading:
             self.exchange.turn = NOBODY
         if connack.properties:
             self.peer = Announced(connack.properties)
+            # Nobody can have asked for more than the server has.
+            inbound.refused_flags = _qos_bits_above(self.peer.maximum_qos)
         # [MQTT-3.1.2-21] [MQTT-3.2.2-21]
         self.keep_alive_s = number(connack.properties, SERVER_KEEP_ALIVE, self.keep_alive_s)
         self._set_session_expiry(connack.properties)
@@ -505,6 +506,13 @@ class Reading:
         self._may_read = masks[1 - self.role][state]
         if state >= FAILED:
             self.buffer.clear()
+
+
+def _qos_bits_above(maximum_qos: int) -> int:
+    """The QoS bits of a PUBLISH that are only set above a maximum QoS."""
+    if maximum_qos == 2:
+        return 0
+    return _QOS_2_BIT if maximum_qos else _QOS_BITS
 
 
 def _refusal(error: RemoteProtocolError) -> ConnectionRefused:

@@ -332,6 +332,15 @@ def test_what_this_server_lacks_is_refused(
     fails(server_of(mine=mine), data, statement, reason)
 
 
+@pytest.mark.statement("P5-3.3.4-1")
+def test_a_server_sends_nothing_that_it_does_not_have() -> None:
+    client = client_of(prop(0x24, b"\1"))
+    client.receive_data(wire5.publish("t", b"", 1, 1, retain=True), 0.0)
+    client.data_to_send()
+    fails(client, wire5.publish("t", b"", 2, 2), "P5-3.3.4-1", 0x9B)
+    fails(client_of(prop(0x24, b"\0")), wire5.publish("t", b"", 1, 1), "P5-3.3.4-1", 0x9B)
+
+
 def test_what_this_server_has_is_taken() -> None:
     server = server_of(mine=((MAXIMUM_QOS, 1),))
     server.receive_data(wire5.publish("t", retain=True) + wire5.publish("t", bytes(200), 1, 1), 0.0)
