@@ -154,16 +154,24 @@ class Bursts:
             if channel is not None:
                 ws.mark_dirty(channel)
             return
-        if channel is None:
+        if channel is None or not self._has_room(session, burst, len(messages)):
             burst.left = messages
             if not messages and page.position is None:
                 self._finish(session, burst)
+            elif channel is not None:
+                ws.mark_dirty(channel)
             return
         for message in messages:
             self._sending.send_retained(session, channel, message, burst)
         if page.position is None:
             self._finish(session, burst)
         ws.mark_dirty(channel)
+
+    def _has_room(self, session: Session, burst: RetainedBurst, count: int) -> bool:
+        """Whether a page fits: its client may have come back meanwhile, with a smaller window."""
+        if session.resend is not None:
+            return False
+        return not burst.qos or self._ws.flow_of(session).room(session.reserved) >= count
 
     def page_failed(self, session: Session, reason: str) -> None:
         """The store does not answer: the client is to come back later."""

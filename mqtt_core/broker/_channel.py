@@ -83,6 +83,7 @@ class Channel(Work):
         "asked",
         "fan_out",
         "acks",
+        "unanswered",
         "uncommitted",
         "buffered",
         "unread_answers",
@@ -137,6 +138,7 @@ class Channel(Work):
         self.asked: tuple[int, bytes] | None = None
         self.fan_out: FanOut | None = None
         self.acks: deque[GatedAck] | None = None
+        self.unanswered = 0  # messages begun in MQTT 5.0, whose exchange has not ended (4.9)
         self.uncommitted = 0
         self.unread_answers = 0  # bytes of answers behind a socket that takes nothing
         self.buffered = 0  # bytes of input counted in the total
@@ -169,6 +171,12 @@ class Channel(Work):
     def has_room(self) -> bool:
         """Whether messages that wait may be written to the output."""
         return self.is_writable and not self.is_full and self.close == CLOSE_NO
+
+    def exchange_ended(self) -> None:
+        """A message of the client has got its last answer; it may have come on an earlier
+        connection, where it was counted."""
+        if self.unanswered:
+            self.unanswered -= 1
 
     def receive_data(self, chunk: bytes, now: float) -> None:
         """Bytes from the client. Never raises."""

@@ -288,7 +288,11 @@ class Committing:
             channel.acks.append(GatedAck(_ack(packet, reason), True))
             ws.pause_if_behind(channel)
             return
-        ws.answer(channel, 0x40 if qos == 1 else 0x50, packet.packet_id, reason)
+        if qos == 1:
+            channel.exchange_ended()
+            ws.answer(channel, 0x40, packet.packet_id, reason)
+        else:
+            ws.answer(channel, 0x50, packet.packet_id, reason)
 
     def send_acks(self, channel: Channel) -> None:
         """Send the acknowledgements whose turn has come."""
@@ -296,7 +300,10 @@ class Committing:
         if acks is None or channel.close != CLOSE_NO:
             return
         while acks and acks[0].is_ready:
-            self._ws.answer_with(channel, acks.popleft().data)
+            data = acks.popleft().data
+            if data[0] == 0x40:
+                channel.exchange_ended()
+            self._ws.answer_with(channel, data)
         if not acks:
             channel.acks = None
         self._ws.resume_if_caught_up(channel)

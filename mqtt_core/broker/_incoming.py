@@ -49,7 +49,7 @@ from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import ReleaseIdentifier, Settle
+from mqtt_core.broker._store import ReleaseIdentifier
 from mqtt_core.broker._subscribing import Subscribing
 from mqtt_core.broker._workspace import Workspace
 
@@ -148,7 +148,7 @@ class Incoming:
 
     def _take_puback(self, session: Session, packet_id: int) -> None:
         flow = self._expect(session, packet_id, AWAITING_PUBACK)
-        self._settle(session, flow, packet_id)
+        self._sending.settle(session, flow, packet_id)
 
     def _is_in_use(self, session: Session, packet: PubComp) -> bool:
         """False for the answer to a PUBREL that said itself that there is no such message."""
@@ -157,14 +157,7 @@ class Incoming:
 
     def _take_pubcomp(self, session: Session, packet_id: int) -> None:
         flow = self._expect(session, packet_id, AWAITING_PUBCOMP)
-        self._settle(session, flow, packet_id)
-
-    def _settle(self, session: Session, flow: Flow, packet_id: int) -> None:
-        number = self._sending.finish(session, flow, packet_id)
-        if number:
-            self._ws.record(Settle(session.key, number))
-        if session.has_waiting and session.channel is not None:
-            self._ws.mark_dirty(session.channel)
+        self._sending.settle(session, flow, packet_id)
 
     def _take_pubrec(self, channel: Channel, session: Session, packet: PubRec) -> None:
         packet_id = packet.packet_id
@@ -172,7 +165,7 @@ class Incoming:
         step = 0 if flow is None else flow.step(packet_id)
         if packet.reason >= UNSPECIFIED_ERROR:  # the client does not take it: no PUBREL
             flow = self._expect(session, packet_id, AWAITING_PUBREC)
-            self._settle(session, flow, packet_id)
+            self._sending.settle(session, flow, packet_id)
             return
         if step == 0 and channel.layout != LAYOUT_3:  # [MQTT-3.6.2-1]
             self._ws.answer(channel, 0x62, packet_id, PACKET_IDENTIFIER_NOT_FOUND)
@@ -196,6 +189,7 @@ class Incoming:
         reason = SUCCESS
         if was_held:
             self._ws.held_identifiers -= 1
+            channel.exchange_ended()
         elif channel.layout != LAYOUT_3:
             reason = PACKET_IDENTIFIER_NOT_FOUND  # [MQTT-3.7.2-1]
         if was_held and session.key:

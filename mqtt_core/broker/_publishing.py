@@ -232,15 +232,17 @@ class Publishing:
         expiry_s = message.expiry_s
         if expiry_s >= 0:
             message.expires_at = ws.wall + expiry_s
-        if qos and self._unanswered(channel, session) >= limits.receive_maximum:
+        if qos:
             flow = session.flow
             held = None if flow is None else flow.held
             if qos == 1 or held is None or packet.packet_id not in held:
-                raise RemoteProtocolError(  # [P5-3.3.4-5]
-                    f"more than {limits.receive_maximum} messages are unacknowledged",
-                    "P5-3.3.4-5",
-                    reason=RECEIVE_MAXIMUM_EXCEEDED,
-                )
+                if channel.unanswered >= limits.receive_maximum:
+                    raise RemoteProtocolError(  # [P5-3.3.4-5]
+                        f"more than {limits.receive_maximum} messages are unacknowledged",
+                        "P5-3.3.4-5",
+                        reason=RECEIVE_MAXIMUM_EXCEEDED,
+                    )
+                channel.unanswered += 1
         if limits.validate_payload_format and not is_text_if_said_so(
             message.properties, message.payload
         ):
@@ -253,19 +255,14 @@ class Publishing:
             return False
         return True
 
-    def _unanswered(self, channel: Channel, session: Session) -> int:
-        """QoS 1 and 2 messages of a client whose exchange has not ended from our side."""
-        flow = session.flow
-        acks = channel.acks
-        waiting = 0 if acks is None else len(acks)
-        return waiting if flow is None else waiting + flow.held_count
-
     def _decline(self, channel: Channel, packet: Publish, reason: int) -> None:
         """Acknowledge with a reason why the message is for nobody; its exchange is over."""
         session = channel.session
-        if packet.message.qos == 2 and session is not None and session.flow is not None:
-            if session.flow.release(packet.packet_id):
-                self._ws.held_identifiers -= 1
+        if packet.message.qos == 2:
+            channel.exchange_ended()
+            if session is not None and session.flow is not None:
+                if session.flow.release(packet.packet_id):
+                    self._ws.held_identifiers -= 1
         self._committing.acknowledge(channel, packet, reason)
 
     def _hold(self, channel: Channel, session: Session, packet: Publish) -> bool:

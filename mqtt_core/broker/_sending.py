@@ -33,6 +33,7 @@ from mqtt_core.broker._store import (
     Queued,
     SaveReceived,
     SaveSent,
+    Settle,
     Target,
     Write,
 )
@@ -318,7 +319,7 @@ class Sending:
         """Send what is ready, in order; nothing overtakes what still waits."""
         gate = session.gate
         channel = session.channel
-        if gate is None or channel is None or session.resend is not None:
+        if gate is None or channel is None:
             return
         while gate and gate[0].is_ready:
             packet_id = gate.popleft().packet_id
@@ -335,13 +336,19 @@ class Sending:
             return
         message = flow.message(packet_id)
         assert message is not None
+        particulars = session.particulars_of(packet_id)
+        if self.passes_over(channel, message, 2, particulars):  # as it is by now
+            self.settle(session, flow, packet_id)
+            return
         flow.advance(packet_id, AWAITING_PUBREC)
-        self.write_own(channel, message, 2, packet_id, False, session.particulars_of(packet_id))
+        self.write_own(channel, message, 2, packet_id, False, particulars)
 
     def take_back(self, session: Session, gated: GatedSend) -> None:
         """Forget a QoS 2 PUBLISH whose message was never acknowledged to its publisher."""
         gate = session.gate
-        if gate is not None and gated in gate:
+        if session.parked is not None and session.parked.get(gated.packet_id) is gated:
+            del session.parked[gated.packet_id]
+        elif gate is not None and gated in gate:
             gate.remove(gated)
             if not gate:
                 session.gate = None
@@ -352,9 +359,19 @@ class Sending:
     def finish(self, session: Session, flow: Flow, packet_id: int) -> int:
         """End a delivery; returns its number in the store, 0 for none."""
         flow.finish(packet_id)
+        if session.resend is not None:
+            session.resend.pop(packet_id, None)
         session.forget_particulars(packet_id)
         numbers = session.numbers
         return 0 if numbers is None else numbers.pop(packet_id, 0)
+
+    def settle(self, session: Session, flow: Flow, packet_id: int) -> None:
+        """End a delivery, in the store too."""
+        number = self.finish(session, flow, packet_id)
+        if number:
+            self._ws.record(Settle(session.key, number))
+        if session.has_waiting and session.channel is not None:
+            self._ws.mark_dirty(session.channel)
 
     # The beginning and the end of a connection
 
@@ -363,8 +380,15 @@ class Sending:
         flow = session.flow
         if flow is None:
             return
-        session.resend = flow.unfinished()
-        session.resend.reverse()
+        resend: dict[int, None] = {}
+        for packet_id in reversed(flow.unfinished()):
+            resend[packet_id] = None
+        session.resend = resend
+        parked = session.parked or {}
+        for gated in session.gate or ():
+            parked[gated.packet_id] = gated
+        session.parked = parked or None
+        session.gate = None
         self.resend(session, channel)
 
     def resend(self, session: Session, channel: Channel) -> None:
@@ -375,10 +399,10 @@ class Sending:
             return
         # What was sent again and has no answer counts in the window.  [MQTT-3.3.4-9]
         while resend and channel.has_room and flow.in_flight - len(resend) < max(flow.window, 1):
-            self._send_again(session, channel, flow, resend.pop())
+            self._send_again(session, channel, flow, resend.popitem()[0])
         if not resend:
             session.resend = None
-            self.open_gate(session)
+            session.parked = None
 
     def _send_again(self, session: Session, channel: Channel, flow: Flow, packet_id: int) -> None:
         step = flow.step(packet_id)
@@ -386,14 +410,29 @@ class Sending:
         if step == AWAITING_PUBCOMP:
             self._ws.answer(channel, 0x62, packet_id)
         elif step in (STORING_PUBLISH, STORING_PUBREL):
-            for gated in session.gate or ():
-                if gated.packet_id == packet_id and gated.retry is not None:
-                    self.send_gated(session, gated, gated.retry)
+            self._gate_again(session, packet_id)
         elif message is not None and step in (AWAITING_PUBACK, AWAITING_PUBREC):
             qos = 1 if step == AWAITING_PUBACK else 2
             particulars = session.particulars_of(packet_id)
+            if self.is_too_large(channel, message, qos, particulars):
+                self.settle(session, flow, packet_id)  # as if it had been sent
+                return
             # [v3 MQTT-3.3.1-1] [MQTT-3.3.1-1]
             self.write_own(channel, message, qos, packet_id, True, particulars)
+
+    def _gate_again(self, session: Session, packet_id: int) -> None:
+        """What waited for the store on an earlier connection takes its place on this one."""
+        parked = session.parked
+        gated = None if parked is None else parked.pop(packet_id, None)
+        if gated is None:
+            return  # PUBREC has come before its PUBLISH was sent again
+        if session.gate is None:
+            session.gate = deque()
+        session.gate.append(gated)
+        if gated.retry is not None:
+            self.send_gated(session, gated, gated.retry)
+        else:
+            self.open_gate(session)
 
     def store_failed(self, session: Session, reason: str) -> None:
         """Close the connection of a session whose store does not answer as it must."""

@@ -85,6 +85,7 @@ class Session:
         "resend",
         "bursts",
         "gate",
+        "parked",
         "numbers",
         "unstored",
         "particulars",
@@ -110,9 +111,12 @@ class Session:
         self.flow: Flow | None = None
         self.queue: Queue | None = None
         self.reserved = 0  # places of the in-flight window kept for retained messages
-        self.resend: list[int] | None = None  # identifiers to be sent again, the next one last
+        # Identifiers to be sent again, the next one last; of the order of a list, and quick to
+        # lose the one that is acknowledged before its turn.
+        self.resend: dict[int, None] | None = None
         self.bursts: dict[bytes, RetainedBurst] | None = None  # by topic filter, in order
         self.gate: deque[GatedSend] | None = None
+        self.parked: dict[int, GatedSend] | None = None  # not in the gate before their turn
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
         self.unstored: dict[int, Commitment] | None = None  # QoS 2 messages not stored yet
         self.particulars: dict[int, Particulars] | None = None  # by packet identifier

@@ -254,6 +254,7 @@ class Sessions:
         session.queue = None
         session.bursts = None
         session.gate = None
+        session.parked = None
         session.numbers = None
         session.unstored = None
         session.particulars = None
