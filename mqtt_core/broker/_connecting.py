@@ -391,7 +391,7 @@ class Connecting:
             channel.layout = LAYOUT_5
             most = min(announced.topic_alias_maximum, limits.max_outbound_aliases)
             if most:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27]
-                channel.aliases = OutboundAliases(most)
+                channel.aliases = OutboundAliases(most, limits.max_alias_bytes)
                 channel.layout = LAYOUT_5_OWN
             if announced.maximum_packet_size < limits.max_packet_size_bytes + _PACKET_MARGIN_BYTES:
                 channel.max_packet_bytes = announced.maximum_packet_size

@@ -437,7 +437,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "mqtt5",
         "max_alias_bytes",
         65_536,
-        "Bytes of the topics behind the aliases of one connection; more closes it.",
+        "Bytes of the topics behind the aliases that a client has set on a connection; more closes "
+        "it. Those used towards the client have no more either.",
         minimum=0,
         maximum=1 << 40,
     ),
