@@ -82,6 +82,11 @@ _SEVERITIES: Final[dict[int, int]] = {
 }
 
 
+def _is_told(cause: int) -> bool:
+    """Whether a client of MQTT 5.0 gets a last word with a reason code."""
+    return cause not in _AT_ONCE and cause not in _SAID_BY_CLIENT
+
+
 @final
 class Endings:
     """Ends connections, and watches the deadlines that do."""
@@ -269,7 +274,7 @@ class Endings:
         connection = channel.connection
         if connection.level != MQTT_5 or channel.session is None or channel.gone:
             return
-        if cause in _AT_ONCE or cause in _SAID_BY_CLIENT:
+        if not _is_told(cause):
             return
         if not connection.peer.wants_problem_information or cause in _NOT_EXPLAINED:
             detail = ""
@@ -333,7 +338,7 @@ class Endings:
             ws.stats.faults += 1
         elif cause == PROTOCOL_VIOLATION:
             ws.stats.protocol_violations += 1
-        if channel.connection.level == MQTT_5 and reason and cause not in _SAID_BY_CLIENT:
+        if channel.connection.level == MQTT_5 and reason and _is_told(cause):
             name_of_reason = f"0x{reason:02X} {reason_name(reason)}"
             detail = f"{name_of_reason}: {detail}" if detail else name_of_reason
         ws.tell(
