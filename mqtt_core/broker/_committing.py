@@ -217,7 +217,7 @@ class Committing:
         commitment = part.commitment
         commitment.outstanding -= 1
         if isinstance(completion, Done) and completion.retained >= 0:
-            self._note_retained_count(completion)
+            self.note_retained_count(completion)
         resting = part.resting
         if resting is not None:
             for session, gated in resting.gated:
@@ -230,7 +230,8 @@ class Committing:
         if part.channel is not None:
             ws.let_go(part.channel, commitment.message.size_bytes)
 
-    def _note_retained_count(self, done: Done) -> None:
+    def note_retained_count(self, done: Done) -> None:
+        """A write has told how many retained messages there are."""
         if done.request_id > self._counted_at:  # completions come in any order
             self._counted_at = done.request_id
             self._ws.stats.retained_messages = done.retained

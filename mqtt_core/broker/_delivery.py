@@ -329,6 +329,12 @@ class Delivery:
         if session.goes_direct or session.is_ended:
             return False
         queue = session.own_queue()
+        if not self._is_full(session, queue, message):
+            return False
+        self._drop_expired(session, queue)
+        return self._is_full(session, queue, message)
+
+    def _is_full(self, session: Session, queue: Queue, message: Message) -> bool:
         limits = self._ws.limits
         size = message.size_bytes
         total = self._ws.undelivered.count - queue.qos_0_bytes + size

@@ -164,7 +164,7 @@ class Publishing:
         self._authorizer: Final = authorizer
         self._refuses: Final = workspace.limits.queue_full_policy == REFUSE
         self._flush_at: Final = workspace.limits.turn_output_bytes
-        self._sweeping: Final = Sweeping(workspace)
+        self._sweeping: Final = Sweeping(workspace, committing)
 
     # From a client
 
@@ -176,6 +176,7 @@ class Publishing:
         if not session.is_unrestricted:
             verdict = self._authorizer.check(channel, session, PUBLISH_ACTION, utf8)
             if verdict == ASK:
+                self._note_arrival(message)
                 return False
             is_allowed = verdict != DENY
         ws = self._ws
@@ -193,6 +194,12 @@ class Publishing:
         else:
             self._refuse(channel, packet)
         return True
+
+    def _note_arrival(self, message: Message) -> None:
+        """The time of a message that expires begins when it arrives (3.3.2.3.3)."""
+        expiry_s = message.expiry_s
+        if expiry_s >= 0 and not message.expires_at:
+            message.expires_at = self._ws.wall + expiry_s
 
     def check_levels(self, utf8: bytes, name: str) -> None:
         """Raise `RemoteProtocolError` for a topic with more levels than are served."""
@@ -229,9 +236,7 @@ class Publishing:
             raise RemoteProtocolError(
                 "messages are not retained here", "MQTT-3.2.2-14", reason=RETAIN_NOT_SUPPORTED
             )
-        expiry_s = message.expiry_s
-        if expiry_s >= 0:
-            message.expires_at = ws.wall + expiry_s
+        self._note_arrival(message)
         if qos:
             flow = session.flow
             held = None if flow is None else flow.held
@@ -454,6 +459,5 @@ class Publishing:
         extras = make_extras(travelling) if travelling else None
         qos = min(will.qos, ws.limits.maximum_qos)
         message = Message(topic, will.payload, qos, will.retain, extras)
-        if message.expiry_s >= 0:  # counted from now on
-            message.expires_at = ws.wall + message.expiry_s
+        self._note_arrival(message)
         self._route(message, session, None, None)

@@ -116,16 +116,28 @@ class Queue:
             due.add(heapq.heappop(expiring)[1])
         if not due:
             return []
-        taken = [number for number in due if self.forget_stored(number)]
-        for waiting in (self._loaded, self._qos_0):
-            for entry in [each for each in waiting or () if each.number in due]:
-                assert waiting is not None
-                waiting.remove(entry)
-                if entry.qos == 0:
-                    self.qos_0_count -= 1
-                    self.qos_0_bytes -= entry.message.size_bytes
-                self._taken(entry)
-                taken.append(entry.number)
+        taken: list[int] = []
+        for _ in range(len(self._stored)):  # each once round, so that those left keep their order
+            packed = self._stored.popleft()
+            if packed >> _SIZE_BITS in due:
+                taken.append(packed >> _SIZE_BITS)
+                self.count -= 1
+                self.size_bytes -= packed & _SIZE_MASK
+            else:
+                self._stored.append(packed)
+        for _ in range(len(self._loaded)):
+            entry = self._loaded.popleft()
+            if entry.number in due:
+                taken.append(self._taken(entry).number)
+            else:
+                self._loaded.append(entry)
+        waiting = self._qos_0
+        for _ in range(self.qos_0_count):
+            assert waiting is not None
+            if waiting[0].number in due:
+                taken.append(self.pop_qos_0().number)
+            else:
+                waiting.append(waiting.popleft())
         return taken
 
     def add_message_stored(self, number: int, message: Message) -> None:

@@ -322,14 +322,14 @@ class Sending:
         if gate is None or channel is None:
             return
         while gate and gate[0].is_ready:
-            packet_id = gate.popleft().packet_id
-            self._send_ungated(session, channel, packet_id)
+            self._send_ungated(session, channel, gate.popleft())
         if not gate:
             session.gate = None
 
-    def _send_ungated(self, session: Session, channel: Channel, packet_id: int) -> None:
+    def _send_ungated(self, session: Session, channel: Channel, gated: GatedSend) -> None:
         flow = session.flow
         assert flow is not None
+        packet_id = gated.packet_id
         if flow.step(packet_id) == STORING_PUBREL:
             flow.advance(packet_id, AWAITING_PUBCOMP)
             self._ws.answer(channel, 0x62, packet_id)
@@ -337,7 +337,7 @@ class Sending:
         message = flow.message(packet_id)
         assert message is not None
         particulars = session.particulars_of(packet_id)
-        if self.passes_over(channel, message, 2, particulars):  # as it is by now
+        if gated.was_parked and self.passes_over(channel, message, 2, particulars):
             self.settle(session, flow, packet_id)
             return
         flow.advance(packet_id, AWAITING_PUBREC)
@@ -429,6 +429,7 @@ class Sending:
         if session.gate is None:
             session.gate = deque()
         session.gate.append(gated)
+        gated.was_parked = True
         if gated.retry is not None:
             self.send_gated(session, gated, gated.retry)
         else:

@@ -53,11 +53,12 @@ class RetainedBurst:
 class GatedSend:
     """A QoS 2 PUBLISH or a PUBREL that goes out once what it rests on is stored."""
 
-    __slots__ = ("packet_id", "is_ready", "retry")
+    __slots__ = ("packet_id", "is_ready", "was_parked", "retry")
 
     def __init__(self, packet_id: int) -> None:
         self.packet_id: Final = packet_id
         self.is_ready = False
+        self.was_parked = False  # begun on an earlier connection
         self.retry: Operation | None = None  # refused; to be stored when the client is back
 
 
