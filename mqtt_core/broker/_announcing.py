@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mqtt_core._codes import MQTT_5
+from mqtt_core._codes import LARGEST_STRING_BYTES, MQTT_5
 from mqtt_core._packets import Connect
 from mqtt_core._properties import (
     ASSIGNED_CLIENT_IDENTIFIER,
@@ -55,6 +55,12 @@ def keep_alive_s(connect: Connect, limits: Limits) -> int:
     return asked
 
 
+def receive_maximum(limits: Limits) -> int:
+    """How many messages at QoS 1 and 2 a client may have unacknowledged: no more than it may have
+    between PUBREC and PUBREL."""
+    return min(limits.receive_maximum, limits.max_held_identifiers)
+
+
 def connack_properties(connect: Connect, limits: Limits, client_id: str) -> Properties:
     """The properties of an accepting CONNACK: all that differs from what the standard assumes."""
     if connect.level != MQTT_5:
@@ -64,8 +70,9 @@ def connack_properties(connect: Connect, limits: Limits, client_id: str) -> Prop
     expiry_s = session_expiry_s(connect, limits)
     if expiry_s != asked:
         found.append((SESSION_EXPIRY_INTERVAL, expiry_s))
-    if limits.receive_maximum < _LARGEST_RECEIVE_MAXIMUM:
-        found.append((RECEIVE_MAXIMUM, limits.receive_maximum))
+    most = receive_maximum(limits)
+    if most < _LARGEST_RECEIVE_MAXIMUM:
+        found.append((RECEIVE_MAXIMUM, most))
     if limits.maximum_qos < 2:
         found.append((MAXIMUM_QOS, limits.maximum_qos))  # [MQTT-3.2.2-9]
     if not limits.retain_available:
@@ -83,10 +90,10 @@ def connack_properties(connect: Connect, limits: Limits, client_id: str) -> Prop
         found.append((SHARED_SUBSCRIPTION_AVAILABLE, 0))
     if keep_alive_s(connect, limits) != connect.keep_alive_s:
         found.append((SERVER_KEEP_ALIVE, keep_alive_s(connect, limits)))
-    information = limits.response_information
-    if information and number(connect.properties, REQUEST_RESPONSE_INFORMATION, 0):
-        # [MQTT-3.1.2-28]
-        found.append((RESPONSE_INFORMATION, information.replace("%c", client_id)))
+    information = limits.response_information.replace("%c", client_id)
+    is_wanted = number(connect.properties, REQUEST_RESPONSE_INFORMATION, 0) == 1
+    if is_wanted and 0 < len(information.encode()) <= LARGEST_STRING_BYTES:  # [MQTT-3.1.2-28]
+        found.append((RESPONSE_INFORMATION, information))
     return tuple(found)
 
 

@@ -26,6 +26,14 @@ MOVED: Final = "moved"
 _LONGEST_TEXT_BYTES: Final = 1_024
 
 
+def _is_text(value: str) -> bool:
+    """Whether a text can be sent as a string of MQTT (1.5.4 of MQTT 5.0), and is not too long."""
+    try:
+        return len(value.encode()) <= _LONGEST_TEXT_BYTES and "\0" not in value
+    except UnicodeEncodeError:
+        return False
+
+
 @final
 class Limit:
     """One limit: its name (with the unit), default, bounds, configuration section and reason."""
@@ -58,7 +66,7 @@ class Limit:
         if isinstance(self.default, bool):
             return "true or false"
         if isinstance(self.default, str):
-            return f"a text of at most {_LONGEST_TEXT_BYTES:,} bytes"
+            return f"a text of at most {_LONGEST_TEXT_BYTES:,} bytes, without a null character"
         kind = "a whole number" if isinstance(self.default, int) else "a number"
         return f"{kind} from {self.minimum:g} to {self.maximum:,.0f}"
 
@@ -67,7 +75,7 @@ class Limit:
         if self.choices:
             return isinstance(value, str) and value in self.choices
         if isinstance(self.default, str):
-            return isinstance(value, str) and len(value.encode()) <= _LONGEST_TEXT_BYTES
+            return isinstance(value, str) and _is_text(value)
         if isinstance(self.default, bool):
             return isinstance(value, bool)
         if isinstance(value, (bool, str)):
@@ -421,7 +429,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "receive_maximum",
         1_024,
         "QoS 1 and 2 messages that a client of MQTT 5.0 may send before they are acknowledged; "
-        "one that sends more is closed.",
+        "one that sends more is closed. Where max_held_identifiers is less, that counts.",
         minimum=1,
         maximum=65_535,
     ),
@@ -499,7 +507,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "response_information",
         "",
         "What clients that ask for response information are told: where to have answers sent, "
-        "for example reply/%c, with %c for the client identifier; empty for nothing.",
+        "for example reply/%c, with %c for the client identifier; empty for nothing. A client "
+        "whose identifier makes it longer than a string of MQTT is told nothing.",
     ),
     Limit(
         "mqtt5",

@@ -37,9 +37,11 @@ TEXTS = [limit for limit in LIMITS if not limit.choices and isinstance(limit.def
 
 
 @pytest.mark.parametrize("limit", TEXTS, ids=lambda limit: limit.name)
-def test_a_text_is_not_too_long(limit: Limit) -> None:
+def test_a_text_is_a_string_of_mqtt_and_not_too_long(limit: Limit) -> None:
     assert limit.accepts("x" * 1_024)
     assert not limit.accepts("x" * 1_025)
+    assert not limit.accepts("a\0b")  # MQTT has no such string (1.5.4)
+    assert not limit.accepts("\udc80")
     assert not limit.accepts(1)
     assert "1,024" in limit.allowed()
 
