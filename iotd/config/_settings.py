@@ -133,6 +133,10 @@ def _contradictions(
         problems.append(Problem(origins[path], path, message))
 
     _check_storage(values, origins, problems)
+    redirects = values["mqtt5.server_redirect"] != KEYS["mqtt5.server_redirect"].default
+    if redirects and not values["mqtt5.server_reference"]:
+        message = "needs mqtt5.server_reference, which says where clients are sent"
+        problem("mqtt5.server_redirect", message)
     users_unknown = "auth.users" in touched and origins["auth.users"] is DEFAULT
     if users_unknown:
         return problems

@@ -48,6 +48,9 @@ IOTD_AUTH_USERS='[{"name": "sensor", "password_hash": "$scrypt$..."}]'
 
 `iotd config` prints what is in effect, where each value came from and the most memory that these
 limits allow. `iotd config --check FILE` tells every error at once and exits with 2, or prints `ok`.
+
+Codes in the descriptions, such as CONNACK 0x03, are those of MQTT 3.1.1. What a client of MQTT 5.0
+is told instead stands beside them in [mqtt5.md](mqtt5.md#limits-and-how-they-are-told).
 """
 
 _USERS: Final = """\
