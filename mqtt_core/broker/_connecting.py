@@ -52,7 +52,7 @@ from mqtt_core.broker._limits import MOVED, WHEN_FULL
 from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._publishing import is_text_if_said_so
-from mqtt_core.broker._sending import Sending
+from mqtt_core.broker._sending import IDENTIFIER_BYTES, Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._store import (
@@ -72,7 +72,7 @@ from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 _GENERATED_ID_BYTES: Final = 16
 _SHOWN_METHOD: Final = 64  # characters of what a client calls its method
 _VERSIONS: Final[dict[int, str]] = {MQTT_3_1: "3.1", MQTT_3_1_1: "3.1.1", MQTT_5: "5.0"}
-_PACKET_MARGIN_BYTES: Final = 1_024  # by which a delivery may be larger than what was published
+_PACKET_AROUND_BYTES: Final = 64  # what a delivery may have more than what was published
 
 
 @final
@@ -393,7 +393,9 @@ class Connecting:
             if most:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27]
                 channel.aliases = OutboundAliases(most, limits.max_alias_bytes)
                 channel.layout = LAYOUT_5_OWN
-            if announced.maximum_packet_size < limits.max_packet_size_bytes + _PACKET_MARGIN_BYTES:
+            largest = limits.max_packet_size_bytes + _PACKET_AROUND_BYTES
+            largest += limits.max_subscriptions_per_session * IDENTIFIER_BYTES
+            if announced.maximum_packet_size < largest:
                 channel.max_packet_bytes = announced.maximum_packet_size
                 channel.layout = LAYOUT_5_OWN
         if window < limits.max_inflight_messages or session.flow is not None:

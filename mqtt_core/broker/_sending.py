@@ -39,7 +39,13 @@ from mqtt_core.broker._store import (
 )
 from mqtt_core.broker._workspace import Workspace
 
+IDENTIFIER_BYTES: Final = 5  # of a subscription identifier in a PUBLISH, at most
 _CLOCK_NOISE_S: Final = 0.001  # what sums of floating point times may be short of the truth
+
+
+def size_at_most(message: Message, identifiers: tuple[int, ...]) -> int:
+    """What a PUBLISH has at most, with an alias and with all that stands around its texts."""
+    return message.size_bytes + IDENTIFIER_BYTES * len(identifiers)
 
 
 @final
@@ -116,7 +122,7 @@ class Sending:
             alias = aliases.known(topic)
             has_topic = alias == 0
             most = channel.max_packet_bytes
-            if has_topic and (not most or message.size_bytes <= most):
+            if has_topic and (not most or size_at_most(message, identifiers) <= most):
                 alias = aliases.assign(topic)
             return delivery_head5(
                 message, qos, dup, retain, packet_id, expiry_s, identifiers, alias, has_topic

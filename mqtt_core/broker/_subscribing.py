@@ -8,6 +8,7 @@ from mqtt_core._codes import (
     MQTT_5,
     NO_SUBSCRIPTION_EXISTED,
     NOT_AUTHORIZED,
+    PACKET_TOO_LARGE,
     QUOTA_EXCEEDED,
     SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
     SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
@@ -32,6 +33,7 @@ from mqtt_core.broker._store import DeleteSubscription, Operation, SaveSubscript
 from mqtt_core.broker._workspace import Workspace
 
 _LEVELS_PER_FILTER: Final = 16
+_ANSWER_AROUND_BYTES: Final = 12  # what SUBACK has beside its reason codes, at most
 _ONLY_IF_NEW: Final = 1  # retain handling (3.8.3.1)
 _NEVER: Final = 2
 
@@ -67,6 +69,7 @@ class Subscribing:
         identifier = number(packet.properties, SUBSCRIPTION_IDENTIFIER, 0)
         if channel.connection.level == MQTT_5:
             self._check_announced(packet, identifier)
+            _check_answer(channel, len(packet.subscriptions))
         reasons: list[int] = []
         operations: list[Operation] = []
         wanted: list[Subscription] = []
@@ -157,6 +160,8 @@ class Subscribing:
 
     def unsubscribe(self, channel: Channel, session: Session, packet: Unsubscribe) -> None:
         """Take an UNSUBSCRIBE."""
+        if channel.connection.level == MQTT_5:
+            _check_answer(channel, len(packet.topic_filters))
         self._ws.allowance -= len(packet.topic_filters)
         operations: list[Operation] = []
         reasons: list[int] = []
@@ -174,6 +179,18 @@ class Subscribing:
         level = channel.connection.level
         unsuback = UnsubAck(packet.packet_id, tuple(reasons) if level == MQTT_5 else ())
         self._gating.ack_when_stored(channel, encode(unsuback, level), operations)
+
+
+def _check_answer(channel: Channel, count: int) -> None:
+    """Raise `RemoteProtocolError` where the client does not take the answer to so many filters,
+    before anything is done of what it asks for.  [MQTT-3.1.2-24]"""
+    most = channel.connection.peer.maximum_packet_size
+    if most >= count + _ANSWER_AROUND_BYTES:
+        return
+    if len(encode(SubAck(1, (SUCCESS,) * count), MQTT_5)) > most:
+        raise RemoteProtocolError(
+            "the answer is larger than the client takes", "MQTT-3.1.2-24", reason=PACKET_TOO_LARGE
+        )
 
 
 def _wants_retained(subscription: Subscription, is_new: bool) -> bool:
