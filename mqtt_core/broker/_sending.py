@@ -40,12 +40,14 @@ from mqtt_core.broker._store import (
 from mqtt_core.broker._workspace import Workspace
 
 IDENTIFIER_BYTES: Final = 5  # of a subscription identifier in a PUBLISH, at most
+_ALIAS_BYTES: Final = 5  # that an alias may add, to the lengths too
 _CLOCK_NOISE_S: Final = 0.001  # what sums of floating point times may be short of the truth
 
 
-def size_at_most(message: Message, identifiers: tuple[int, ...]) -> int:
-    """What a PUBLISH has at most, with an alias and with all that stands around its texts."""
-    return message.size_bytes + IDENTIFIER_BYTES * len(identifiers)
+def _size5(message: Message, qos: int, identifiers: tuple[int, ...]) -> int:
+    """The bytes of a PUBLISH of MQTT 5.0 without an alias."""
+    head = delivery_head5(message, qos, False, False, 1, message.expiry_s, identifiers)
+    return len(head) + len(message.payload)
 
 
 @final
@@ -85,9 +87,7 @@ class Sending:
         if not most:
             return False
         identifiers = () if particulars is None else particulars.identifiers
-        expiry_s = message.expiry_s
-        size = len(delivery_head5(message, qos, False, False, 1, expiry_s, identifiers))
-        if size + len(message.payload) <= most:
+        if _size5(message, qos, identifiers) <= most:
             return False
         self._ws.stats.dropped_too_large += 1
         return True
@@ -122,7 +122,7 @@ class Sending:
             alias = aliases.known(topic)
             has_topic = alias == 0
             most = channel.max_packet_bytes
-            if has_topic and (not most or size_at_most(message, identifiers) <= most):
+            if has_topic and (not most or _size5(message, qos, identifiers) + _ALIAS_BYTES <= most):
                 alias = aliases.assign(topic)
             return delivery_head5(
                 message, qos, dup, retain, packet_id, expiry_s, identifiers, alias, has_topic
