@@ -178,6 +178,7 @@ def test_every_message_has_its_topic(seed: int) -> None:
         max_outbound_aliases=chance.choice([1, 3, 32]),
         max_alias_bytes=chance.choice([20, 65_536]),
         output_budget_bytes=1_024,
+        max_inflight_messages=10,
     )
     publisher = rig.connect5("p")
     reader: Table | None = None
