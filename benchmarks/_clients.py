@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Final, final
 
+from benchmarks import _answers
+from benchmarks._packets import MQTT_5
 from benchmarks._series import BATCH, RECV_BYTES, Series, Tally, acknowledgements
 from benchmarks._sockets import READABLE, WRITABLE, BenchmarkError, Registry, Stream
 from benchmarks.workloads import Workload
@@ -96,6 +98,8 @@ class Client:
 
     def unexpected(self, data: bytes | bytearray) -> BenchmarkError:
         """The error for bytes that start no packet expected here."""
+        if data[0] == _answers.DISCONNECT:
+            return _answers.disconnected(data, self.name)
         return BenchmarkError(f"{self.name} got what was never sent: {data[:40].hex(' ')}")
 
     def _lost(self, why: str) -> BenchmarkError:
@@ -111,6 +115,7 @@ class Publisher(Client):
         "_copies",
         "_delivered",
         "_in_order",
+        "_is_v5",
         "_last",
         "_messages",
         "_patterns",
@@ -142,6 +147,7 @@ class Publisher(Client):
         self._window: Final = workload.window
         self._messages: Final = workload.messages
         self._rate_per_s: Final = workload.rate_per_s / workload.publishers
+        self._is_v5: Final = workload.level == MQTT_5
         kinds = ((), (_PUBACK,), (_PUBREC, _PUBCOMP))[workload.qos]
         cycle = self.series.cycle
         self._answers: Final = {kind: Tally(cycle) for kind in kinds}
@@ -191,6 +197,9 @@ class Publisher(Client):
                 self._settled(len(chunk) >> 2)
                 return
         data = self._tail + chunk if self._tail else chunk
+        rest = b""
+        if self._is_v5 and not _answers.are_short(data):
+            data, rest = _answers.shortened(data, self.name)
         at = 0
         while len(data) - at >= 4:
             kind = data[at]
@@ -204,7 +213,7 @@ class Publisher(Client):
                 pubrels[0::4] = bytes((_PUBREL,)) * count
                 self.write(pubrels)
             at += 4 * count
-        self._tail = data[at:]
+        self._tail = data[at:] + rest
 
     def _count(self, kind: int, block: bytes, count: int) -> None:
         tally = self._answers[kind]
@@ -267,6 +276,7 @@ class Subscriber(Client):
         "_blocks",
         "_frame_bytes",
         "_id_at",
+        "_is_v5",
         "_only",
         "_payload_at",
         "_qos",
@@ -285,6 +295,7 @@ class Subscriber(Client):
         super().__init__(sock, poller, progress, f"subscriber {index}")
         self.sources: dict[int, Source] = {}
         self._qos: Final = workload.qos
+        self._is_v5: Final = workload.level == MQTT_5
         self._blocks = 0
         self._frame_bytes = 0
         self._id_at = 0
@@ -356,6 +367,16 @@ class Subscriber(Client):
                 raise self.unexpected(data[at:])
             length = self._frame_bytes if is_publish else 4
             count = run_length(data, at, length)
+            if not is_publish and self._is_v5:
+                count = min(count, short_run(data, at))
+                if not count:
+                    end = _answers.end_of(data, at)
+                    if end > len(data):
+                        break
+                    pubrel = _answers.short_form(data[at:end], self.name)
+                    self.write(_PUBCOMP.to_bytes() + pubrel[1:])
+                    at = end
+                    continue
             if not count:
                 break
             block = data[at : at + count * length]
@@ -433,6 +454,12 @@ def run_length(data: bytes, at: int, frame_bytes: int) -> int:
         return whole
     firsts = data[at : at + min(whole, _RUN_FRAMES) * frame_bytes : frame_bytes]
     return len(firsts) - len(firsts.lstrip(firsts[:1]))
+
+
+def short_run(data: bytes, at: int) -> int:
+    """How many acknowledgements of four bytes follow each other."""
+    lengths = data[at + 1 :: 4]
+    return len(lengths) - len(lengths.lstrip(b"\x02"))
 
 
 def publisher_counts(block: bytes, at: int, frame_bytes: int) -> dict[int, int]:

@@ -52,17 +52,18 @@ class Core:
         self.broker: Final = Broker(chosen, AllowAll(), os.urandom, perf_counter(), 0.0)
         self._engine: Final = MemoryEngine(chosen)
 
-    def connect(self, client_id: str) -> Channel:
+    def connect(self, client_id: str, level: int = _packets.MQTT_3_1_1) -> Channel:
         """A channel whose CONNECT has been accepted."""
         channel = self.broker.open("tcp://127.0.0.1:1883", "127.0.0.1:50000", perf_counter())
-        answer = self.exchange(channel, _packets.connect(client_id))
-        if answer != b"\x20\x02\x00\x00":
+        answer = self.exchange(channel, _packets.connect(client_id, level=level))
+        if answer[:1] != b"\x20" or answer[2:4] != b"\0\0":
             raise BenchmarkError(f"the core answered CONNECT with {answer.hex(' ') or 'nothing'}")
         return channel
 
     def subscribe(self, channel: Channel, filters: list[str], qos: int) -> None:
         """Subscribe and check the SUBACK."""
-        answer = self.exchange(channel, _packets.subscribe(1, filters, qos))
+        packet = _packets.subscribe(1, filters, qos, channel.connection.level)
+        answer = self.exchange(channel, packet)
         if answer[:1] != b"\x90" or answer[-len(filters) :] != bytes((qos,)) * len(filters):
             raise BenchmarkError(f"the core answered SUBSCRIBE with {answer[:16].hex(' ')}")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from benchmarks import _process, brokers
 from benchmarks._sockets import BenchmarkError
 from benchmarks.brokers import Broker
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import LEVELS, WORKLOADS, Workload
 
 
 def add_broker(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +25,22 @@ def add_workloads(parser: argparse.ArgumentParser, scale: float) -> None:
     """Options that choose workloads and their length."""
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", choices=list(WORKLOADS))
     parser.add_argument("--scale", type=float, default=scale, help="times as many messages")
+    parser.add_argument(
+        "--mqtt",
+        nargs="+",
+        choices=list(LEVELS),
+        default=["3.1.1"],
+        help="versions of MQTT, one after the other; 3.1.1 unless given",
+    )
 
 
 def workloads(args: argparse.Namespace) -> list[Workload]:
-    """The workloads chosen, as long as asked for."""
-    return [WORKLOADS[name].scaled(args.scale) for name in args.only or WORKLOADS]
+    """The workloads chosen, as long as asked for, each in every version asked for."""
+    return [
+        WORKLOADS[name].scaled(args.scale)._replace(level=LEVELS[version])
+        for name in args.only or WORKLOADS
+        for version in args.mqtt
+    ]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, final
 
 from benchmarks import _packets
@@ -56,12 +57,16 @@ class Series:
         expected: list[bytes] = []
         for number in range(self.cycle):
             payload = publisher.to_bytes(2, "big") + number.to_bytes(2, "big") + filler
-            sent.append(_packets.publish(topic, payload, qos=workload.qos, packet_id=number + 1))
+            message = partial(
+                _packets.publish, topic, payload, qos=workload.qos, level=workload.level
+            )
+            sent.append(message(packet_id=number + 1))
             if workload.qos:
-                expected.append(_packets.publish(topic, payload, qos=workload.qos))
+                expected.append(message())
         self.frame_bytes: Final = len(sent[0])
         self.payload_at: Final = self.frame_bytes - workload.size_bytes
-        self.id_at: Final = self.payload_at - 2 if workload.qos else 0
+        before_payload = 3 if workload.level == _packets.MQTT_5 else 2  # with the property length
+        self.id_at: Final = self.payload_at - before_payload if workload.qos else 0
         self.stream: Final = _extended(sent, BATCH * self.frame_bytes)
         self.pattern: Final = _extended(expected or sent, 2 * RECV_BYTES + self.frame_bytes)
 

@@ -14,6 +14,8 @@ CONNECT_TIMEOUT_S: Final = 20.0
 # Linux gives one source address about 28,000 ports towards the same listener.
 CONNECTIONS_PER_SOURCE: Final = 20_000
 
+_NOT_SPOKEN: Final = (0x01, 0x84)  # what a refused version is answered with
+
 READABLE: Final = 1  # the values of POLLIN, POLLOUT, POLLERR and POLLHUP, the same for epoll
 WRITABLE: Final = 4
 BROKEN: Final = 8 | 16
@@ -104,27 +106,44 @@ def dial(host: str, port: int, index: int = 0) -> socket.socket:
 
 
 def connect(host: str, port: int, client_id: str, index: int = 0) -> socket.socket:
-    """A connected MQTT client with a clean session, still blocking."""
+    """A connected client of MQTT 3.1.1 with a clean session, still blocking."""
+    return enter(host, port, client_id, index, _packets.MQTT_3_1_1)[0]
+
+
+def enter(
+    host: str, port: int, client_id: str, index: int, level: int
+) -> tuple[socket.socket, bytes]:
+    """A connected client with a clean session, still blocking, and its CONNACK."""
     sock = dial(host, port, index)
+    version = "MQTT 5.0" if level == _packets.MQTT_5 else "MQTT 3.1.1"
     try:
-        sock.sendall(_packets.connect(client_id))
+        sock.sendall(_packets.connect(client_id, level=level))
         connack = read_packet(sock)
     except (OSError, BenchmarkError) as error:
         sock.close()
         raise BenchmarkError(
-            f"no CONNACK from {host}:{port} for {client_id}: {error}; is it an MQTT 3.1.1 broker?"
+            f"no CONNACK from {host}:{port} for {client_id}: {error}; is it an {version} broker?"
         ) from error
-    if connack[0] != 0x20 or connack[-1] != 0:
+    # A refusal in the form of 3.1.1 has two bytes behind its length, one of 5.0 three or more.
+    reason_at = 3 if connack[1] < 0x80 else 4
+    if connack[0] != 0x20 or connack[reason_at] != 0:
         sock.close()
-        raise BenchmarkError(
-            f"{host}:{port} refused {client_id} with {connack.hex(' ')}; let anonymous clients in"
-        )
-    return sock
+        hint = "let anonymous clients in"
+        if connack[reason_at] in _NOT_SPOKEN:
+            hint = f"it does not speak {version}"
+        raise BenchmarkError(f"{host}:{port} refused {client_id} with {connack.hex(' ')}; {hint}")
+    return sock, connack
 
 
-def subscribe(sock: socket.socket, filters: list[str], qos: int, packet_id: int = 1) -> None:
+def subscribe(
+    sock: socket.socket,
+    filters: list[str],
+    qos: int,
+    packet_id: int = 1,
+    level: int = _packets.MQTT_3_1_1,
+) -> None:
     """SUBSCRIBE on a blocking socket, and wait for the SUBACK that grants it."""
-    sock.sendall(_packets.subscribe(packet_id, filters, qos))
+    sock.sendall(_packets.subscribe(packet_id, filters, qos, level))
     suback = read_packet(sock)
     if suback[0] != 0x90 or suback[-len(filters) :] != bytes((qos,)) * len(filters):
         raise BenchmarkError(

@@ -2,10 +2,12 @@
 
     python -m benchmarks.compare --start iotd-asyncio mosquitto mosquitto-nodelay
     python -m benchmarks.compare --runs 5 --only q0-pair q1-pair mine=1883 other=1884:PID
+    python -m benchmarks.compare --start iotd-asyncio mosquitto --mqtt 3.1.1 5
 
 The speed of a shared machine can change by half within seconds, and hits all brokers alike when
 they take turns: read the ratios, which are the median of those of each round, not the rates. With
-more than one core the brokers that are started here share one and the generator has another.
+more than one core the brokers that are started here share one and the generator has another. With
+two versions of MQTT each broker is measured in both; NAME/5 is MQTT 5.0.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final, NamedTuple, TypedDict
 
 from benchmarks import _process, brokers
 from benchmarks._sockets import BenchmarkError
 from benchmarks.brokers import Broker
 from benchmarks.loadgen import Result
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import LEVELS, WORKLOADS, Workload, version_name
 
 _HEAD: Final = (
     f"{'workload':<10} {'broker':<18} {'msgs/s':>11} {'p50 ms':>8} {'p99 ms':>8}"
@@ -30,8 +32,16 @@ _HEAD: Final = (
 )
 
 
+class Side(NamedTuple):
+    """One broker in one version of MQTT."""
+
+    name: str
+    broker: Broker
+    level: int
+
+
 class Row(TypedDict):
-    """The medians of one broker on one workload; `ratio` is the first's rate over this."""
+    """The medians of one side on one workload; `ratio` is the first's rate over this."""
 
     workload: str
     broker: str
@@ -45,26 +55,25 @@ class Row(TypedDict):
 
 
 def measure(
-    workload: Workload, targets: list[Broker], runs: int, core: int | None, limit_s: float
+    workload: Workload, sides: list[Side], runs: int, core: int | None, limit_s: float
 ) -> list[Row]:
-    """Run one workload on every broker in turn, `runs` times."""
-    results: dict[str, list[Result | None]] = {target.name: [] for target in targets}
-    faults: dict[str, list[str]] = {target.name: [] for target in targets}
+    """Run one workload on every side in turn, `runs` times."""
+    results: dict[str, list[Result | None]] = {side.name: [] for side in sides}
+    faults: dict[str, list[str]] = {side.name: [] for side in sides}
     for _ in range(runs):
-        for target in targets:
-            result, fault = _one(workload, target, core, limit_s)
-            results[target.name].append(result)
-            if fault and fault not in faults[target.name]:
-                faults[target.name].append(fault)
-    first = results[targets[0].name]
+        for side in sides:
+            result, fault = _one(workload, side, core, limit_s)
+            results[side.name].append(result)
+            if fault and fault not in faults[side.name]:
+                faults[side.name].append(fault)
+    first = results[sides[0].name]
     return [
-        _row(workload.name, target.name, first, results[target.name], faults[target.name])
-        for target in targets
+        _row(workload, side.name, first, results[side.name], faults[side.name]) for side in sides
     ]
 
 
 def _one(
-    workload: Workload, target: Broker, core: int | None, limit_s: float
+    workload: Workload, side: Side, core: int | None, limit_s: float
 ) -> tuple[Result | None, str]:
     """One run in a process of its own; the result, or what went wrong."""
     command = [
@@ -73,11 +82,11 @@ def _one(
         "benchmarks.loadgen",
         "--json",
         "--port",
-        str(target.port),
+        str(side.broker.port),
         "--limit-secs",
         str(limit_s),
     ]
-    for option, value in (("--pid", target.pid), ("--core", core)):
+    for option, value in (("--pid", side.broker.pid), ("--core", core)):
         if value is not None:
             command += [option, str(value)]
     for option, field in (
@@ -89,6 +98,7 @@ def _one(
         ("--window", workload.window),
         ("--size", workload.size_bytes),
         ("--rate", workload.rate_per_s),
+        ("--mqtt", version_name(side.level)),
     ):
         command += [option, str(field)]
     environment = brokers.own_environment()
@@ -101,7 +111,7 @@ def _one(
 
 
 def _row(
-    workload: str,
+    workload: Workload,
     broker: str,
     first: list[Result | None],
     results: list[Result | None],
@@ -119,10 +129,13 @@ def _row(
         notes = [*notes, f"not all arrived ({lost} missing)"]
     if any(not result["in_order"] for result in good):
         notes = [*notes, "out of order"]
+    narrowest = min((result["window"] for result in good), default=workload.window)
+    if narrowest < workload.window:
+        notes = [*notes, f"window {narrowest}, the broker's receive maximum"]
     if any(result["generator_saturated"] for result in good):
         notes = [*notes, "generator at its limit"]
     return {
-        "workload": workload,
+        "workload": workload.name,
         "broker": broker,
         "out_per_s": _median([result["out_per_s"] for result in good]),
         "p50_ms": _median([result["p50_ms"] for result in good]),
@@ -181,6 +194,17 @@ def _cell(ours: Row, theirs: Row) -> str:
     return f"{theirs['ratio']:.2f} ({theirs['broker_cpu_us'] / ours['broker_cpu_us']:.1f})"
 
 
+def _sides(targets: list[Broker], versions: list[str]) -> list[Side]:
+    """Every broker in every version; the version is in the name where there are two."""
+    found = []
+    for target in targets:
+        for version in dict.fromkeys(versions):
+            has_version = len(set(versions)) > 1 and version != "3.1.1"
+            name = f"{target.name}/{version}" if has_version else target.name
+            found.append(Side(name, target, LEVELS[version]))
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
@@ -200,6 +224,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", choices=list(WORKLOADS))
     parser.add_argument("--scale", type=float, default=1.0, help="times as many messages per run")
+    parser.add_argument(
+        "--mqtt",
+        nargs="+",
+        metavar="VERSION",
+        choices=list(LEVELS),
+        default=["3.1.1"],
+        help="3.1.1 (unless given), 5, or both",
+    )
     parser.add_argument("--limit-secs", type=float, default=15.0, help="end a run after so long")
     parser.add_argument("--json", type=Path, help="write every run to this file")
     return parser
@@ -224,16 +256,17 @@ def main(argv: list[str] | None = None) -> int:
             for target in targets:
                 if target.build:
                     print(f"{target.name}: {target.build}")
+            sides = _sides(targets, args.mqtt)
             print(_HEAD)
             for name in args.only or WORKLOADS:
                 workload = WORKLOADS[name].scaled(args.scale)
-                for row in measure(workload, targets, args.runs, core, args.limit_secs):
+                for row in measure(workload, sides, args.runs, core, args.limit_secs):
                     print(told(row), flush=True)
                     rows.append(row)
     except BenchmarkError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
-    if len(targets) > 1:
+    if len(sides) > 1:
         print(f"\n{summary(rows)}")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))

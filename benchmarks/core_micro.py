@@ -22,7 +22,7 @@ from benchmarks._clients import Client, Progress, Publisher, Subscriber
 from benchmarks._core import Core
 from benchmarks._series import RECV_BYTES, filter_of
 from benchmarks._sockets import BenchmarkError
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import Workload
 from mqtt_core.broker import Channel
 
 
@@ -83,7 +83,7 @@ class CoreLoad:
             self._clients[channel.key] = subscriber
 
     def _open(self, client_id: str) -> tuple[_Wire, Channel]:
-        wire, channel = _Wire(), self.core.connect(client_id)
+        wire, channel = _Wire(), self.core.connect(client_id, self.workload.level)
         self._wires.append((wire, channel))
         return wire, channel
 
@@ -159,28 +159,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=3, help="the best of so many counts")
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
     args = parser.parse_args(argv)
-    names = [name for name in args.only or WORKLOADS if name != "paced"]
+    chosen = [each for each in _selection.workloads(args) if each.name != "paced"]
+    labels = [each.label for each in chosen]
     try:
         if args.build == "this":
-            table = {
-                _core.build(): {
-                    name: round(measure(WORKLOADS[name].scaled(args.scale), args.runs), 1)
-                    for name in names
-                }
-            }
+            table = {_core.build(): {w.label: round(measure(w, args.runs), 1) for w in chosen}}
         else:
-            table = _in_builds(args, names)
+            table = _in_builds(args, list(dict.fromkeys(each.name for each in chosen)))
     except BenchmarkError as error:
         print(f"core_micro: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(table) if args.json else told(table, names))
+    print(json.dumps(table) if args.json else told(table, labels))
     return 0
 
 
 def _in_builds(args: argparse.Namespace, names: list[str]) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
     options = ["--build", "this", "--json", "--runs", str(args.runs), "--scale", str(args.scale)]
-    options += ["--only", *names]
+    options += ["--only", *names, "--mqtt", *args.mqtt]
     for build in _core.BUILDS if args.build == "both" else (args.build,):
         found: dict[str, dict[str, float]] = json.loads(
             _core.run_in_build("benchmarks.core_micro", build, args.python, options)
@@ -191,11 +187,11 @@ def _in_builds(args: argparse.Namespace, names: list[str]) -> dict[str, dict[str
     return table
 
 
-def told(table: dict[str, dict[str, float]], names: list[str]) -> str:
+def told(table: dict[str, dict[str, float]], labels: list[str]) -> str:
     """Nanoseconds per delivery, a column for each build."""
     lines = [f"{'ns per delivery':<16}" + "".join(f"{build:>10}" for build in table)]
-    for name in names:
-        lines.append(f"{name:<16}" + "".join(f"{row[name]:>10,.0f}" for row in table.values()))
+    for label in labels:
+        lines.append(f"{label:<16}" + "".join(f"{row[label]:>10,.0f}" for row in table.values()))
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from benchmarks.workloads import Workload
 
 EVENTS: Final = ("instructions:u", "cycles:u", "instructions:k", "cycles:k")
 _LIMIT_S: Final = 60.0
-_HEAD: Final = f"{'':<10} {'user':>11} {'':>11} {'kernel':>11}\n{'workload':<10}" + (
+_HEAD: Final = f"{'':<12} {'user':>11} {'':>11} {'kernel':>11}\n{'workload':<12}" + (
     2 * f" {'instr':>11} {'cycles':>11}" + f" {'cpu us':>7}"
 )
 
@@ -35,7 +35,7 @@ def count(workload: Workload, port: int, pid: int) -> dict[str, float]:
     finally:
         load.close()
     if not result["complete"]:
-        raise BenchmarkError(f"{workload.name}: {result['missing']} messages did not arrive")
+        raise BenchmarkError(f"{workload.label}: {result['missing']} messages did not arrive")
     counted = {event: perf.counts[event] / result["delivered"] for event in EVENTS}
     return {**counted, "cpu_us": result["broker_cpu_us"] or 0.0}
 
@@ -43,7 +43,7 @@ def count(workload: Workload, port: int, pid: int) -> dict[str, float]:
 def told(name: str, row: dict[str, float]) -> str:
     """One line of the table."""
     columns = " ".join(f"{row[event]:>11,.0f}" for event in EVENTS)
-    return f"{name:<10} {columns} {row['cpu_us']:>7.2f}"
+    return f"{name:<12} {columns} {row['cpu_us']:>7.2f}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -64,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{broker.name}, per delivery")
                 print(_HEAD)
             for workload in _selection.workloads(args):
-                row = table[workload.name] = count(workload, broker.port, pid)
+                row = table[workload.label] = count(workload, broker.port, pid)
                 if not args.json:
-                    print(told(workload.name, row), flush=True)
+                    print(told(workload.label, row), flush=True)
     except BenchmarkError as error:
         print(f"instructions: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,8 @@
-"""A closed-loop MQTT 3.1.1 load generator in plain Python, for any broker.
+"""A closed-loop MQTT load generator in plain Python, for any broker.
 
-python -m benchmarks.loadgen --port 1883 q0-pair python -m benchmarks.loadgen --port 1883 --mode
-fanout --subscribers 20 --qos 1 --messages 5000
+    python -m benchmarks.loadgen --port 1883 q0-pair
+    python -m benchmarks.loadgen --port 1883 --mqtt 5 q0-pair
+    python -m benchmarks.loadgen --port 1883 --mode fanout --subscribers 20 --qos 1 --messages 5000
 
 One thread, one poller. A publisher has at most a window of messages under way, so a broker cannot
 win by buffering or dropping, and everything that arrives is compared with what was sent. The rate
@@ -23,7 +24,7 @@ import sys
 import time
 from typing import Final, TypedDict
 
-from benchmarks import _process
+from benchmarks import _answers, _process
 from benchmarks._clients import Client, Progress, Publisher, Subscriber
 from benchmarks._series import filter_of
 from benchmarks._sockets import (
@@ -32,10 +33,10 @@ from benchmarks._sockets import (
     WRITABLE,
     BenchmarkError,
     Poller,
-    connect,
+    enter,
     subscribe,
 )
-from benchmarks.workloads import MODES, WORKLOADS, Workload
+from benchmarks.workloads import LEVELS, MODES, WORKLOADS, Workload, version_name
 
 # A process that uses more than this share of a core is what bounds the rate. When both do, it is
 # the broker: the generator works on smaller pieces the more time it has.
@@ -49,10 +50,12 @@ class Result(TypedDict):
     """What one run showed. Rates are per second; `*_cpu_us` per delivery, null when unknown."""
 
     workload: str
+    mqtt: str
     mode: str
     publishers: int
     subscribers: int
     qos: int
+    window: int
     size_bytes: int
     sent: int
     delivered: int
@@ -85,7 +88,7 @@ class Load:
         fault = workload.fault()
         if fault:
             raise BenchmarkError(fault)
-        self.workload: Final = workload
+        self.workload = workload  # with the window that the broker allows, once it has said so
         self._host: Final = host
         self._port: Final = port
         self._pid: Final = pid
@@ -103,17 +106,15 @@ class Load:
         _process.raise_descriptor_limit(workload.publishers + workload.subscribers + 64)
         start = time.perf_counter()
         for index in range(workload.subscribers):
-            sock = connect(self._host, self._port, f"bench-sub-{index}", index)
-            self._sockets.append(sock)
-            subscribe(sock, [filter_of(workload, index)], workload.qos)
+            sock = self._enter(f"bench-sub-{index}", index)
+            subscribe(sock, [filter_of(workload, index)], workload.qos, level=workload.level)
             subscriber = Subscriber(sock, self._poller, self._progress, workload, index)
             self._subscribers.append(subscriber)
             self._clients[sock.fileno()] = subscriber
         for index in range(workload.publishers):
             place = workload.subscribers + index
-            sock = connect(self._host, self._port, f"bench-pub-{index}", place)
-            self._sockets.append(sock)
-            publisher = Publisher(sock, self._poller, self._progress, workload, index)
+            sock = self._enter(f"bench-pub-{index}", place)
+            publisher = Publisher(sock, self._poller, self._progress, self.workload, index)
             self._publishers.append(publisher)
             self._clients[sock.fileno()] = publisher
         self._connect_s = time.perf_counter() - start
@@ -122,6 +123,16 @@ class Load:
                 subscriber.listen_to(self._publishers[place :: workload.subscribers])
             else:
                 subscriber.listen_to(self._publishers)
+
+    def _enter(self, client_id: str, index: int) -> socket.socket:
+        """A connected client; what the broker takes unacknowledged bounds the window."""
+        workload = self.workload
+        sock, connack = enter(self._host, self._port, client_id, index, workload.level)
+        self._sockets.append(sock)
+        if workload.level == LEVELS["5"] and workload.qos:
+            window = min(workload.window, _answers.receive_maximum(connack))
+            self.workload = workload._replace(window=window)
+        return sock
 
     def measure(self, limit_s: float = 15.0, stall_s: float = 5.0) -> Result:
         """Send everything and wait until it has come back, or nothing moves for `stall_s`."""
@@ -188,10 +199,12 @@ class Load:
         p50, p99, p999 = percentiles_ms(latencies, (0.5, 0.99, 0.999))
         return {
             "workload": workload.name,
+            "mqtt": version_name(workload.level),
             "mode": workload.mode,
             "publishers": workload.publishers,
             "subscribers": workload.subscribers,
             "qos": workload.qos,
+            "window": workload.window,
             "size_bytes": workload.size_bytes,
             "sent": sent,
             "delivered": delivered,
@@ -255,7 +268,7 @@ def run(
 def told(result: Result) -> str:
     """A result for people."""
     lines = [
-        f"{result['workload']}: {result['out_per_s']:,} deliveries/s"
+        f"{result['workload']}, MQTT {result['mqtt']}: {result['out_per_s']:,} deliveries/s"
         f" ({result['delivered']:,} of {result['expected']:,} in {result['seconds']:.3f} s),"
         f" p50 {result['p50_ms']:.2f} ms, p99 {result['p99_ms']:.2f} ms,"
         f" max {result['max_ms']:.2f} ms"
@@ -293,6 +306,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit-secs", type=float, default=15.0, help="end a run after so long")
     parser.add_argument("--stall-secs", type=float, default=5.0, help="end it when nothing moves")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
+    parser.add_argument(
+        "--mqtt", choices=list(LEVELS), default="3.1.1", help="version of MQTT, 3.1.1 unless given"
+    )
     shape = parser.add_argument_group("shape (each overrides the standard workload)")
     shape.add_argument("--mode", choices=MODES)
     shape.add_argument("--publishers", type=int)
@@ -313,6 +329,7 @@ def _workload(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Work
         shape = WORKLOADS[args.workload]
     given = {field: getattr(args, field, None) for field in Workload._fields}
     given.pop("name")
+    given["level"] = LEVELS[args.mqtt]
     shape = shape._replace(**{field: value for field, value in given.items() if value is not None})
     fault = shape.fault()
     if fault:

@@ -61,7 +61,7 @@ def count(workload: Workload, port: int, pid: int, tool: str) -> dict[str, float
     finally:
         load.close()
     if not result["complete"]:
-        raise BenchmarkError(f"{workload.name}: {result['missing']} messages did not arrive")
+        raise BenchmarkError(f"{workload.label}: {result['missing']} messages did not arrive")
     deliveries = result["delivered"]
     return {name: number / deliveries for name, number in calls.items() if number}
 
@@ -83,7 +83,7 @@ def told(name: str, calls: dict[str, float]) -> str:
         ((number, call) for call, number in calls.items() if call != "total"), reverse=True
     )
     shown = ", ".join(f"{call} {number:.3f}" for number, call in parts if number >= 0.0005)
-    return f"{name:<10} {calls['total']:8.3f}  {shown}"
+    return f"{name:<12} {calls['total']:8.3f}  {shown}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -105,9 +105,9 @@ def main(argv: list[str] | None = None) -> int:
             if not args.json:
                 print(f"{broker.name}, system calls per delivery, counted with {tool}")
             for workload in _selection.workloads(args):
-                table[workload.name] = count(workload, broker.port, pid, tool)
+                table[workload.label] = count(workload, broker.port, pid, tool)
                 if not args.json:
-                    print(told(workload.name, table[workload.name]), flush=True)
+                    print(told(workload.label, table[workload.label]), flush=True)
     except BenchmarkError as error:
         print(f"syscalls: {error}", file=sys.stderr)
         return 2

@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from benchmarks._packets import MQTT_3_1_1, MQTT_5
+
+LEVELS: Final = {"3.1.1": MQTT_3_1_1, "5": MQTT_5}
+"""Versions of MQTT, as options name them, and their protocol level."""
+
+
+def version_name(level: int) -> str:
+    """The version of a protocol level."""
+    return next(name for name, each in LEVELS.items() if each == level)
+
+
 MODES: Final = ("pair", "fanout", "fanin")
 SMALLEST_PAYLOAD: Final = 4  # the publisher and the number of the message
 LARGEST_WINDOW: Final = 16_384  # so that a cycle of message numbers fits the packet identifiers
@@ -21,7 +32,7 @@ class Workload(NamedTuple):
     `fanout` (every subscriber reads the one topic) or `fanin` (each publisher has its topic,
     subscribers read all of them through a wildcard). `messages` and `window` count per publisher,
     `size_bytes` is the payload, `rate_per_s` is the pace of all publishers together (0: as fast
-    as the window lets them).
+    as the window lets them), `level` the version of MQTT that all of them speak.
     """
 
     name: str
@@ -34,6 +45,12 @@ class Workload(NamedTuple):
     size_bytes: int = 16
     rate_per_s: float = 0.0
     shows: str = ""
+    level: int = MQTT_3_1_1
+
+    @property
+    def label(self) -> str:
+        """The name with the version, where that is not 3.1.1."""
+        return f"{self.name}/5" if self.level == MQTT_5 else self.name
 
     @property
     def copies(self) -> int:

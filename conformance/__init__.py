@@ -6,7 +6,8 @@ programs, and `python -m conformance.table` shows which numbered statement of th
 by what.
 """
 
-from conformance._notation import Pattern, Scope, parse_pattern
+from conformance._items import Scope
+from conformance._notation import Pattern, parse_pattern
 from conformance._player import Outcome, Result, play
 from conformance._scenario import Scenario, TraceError
 from conformance._statements import Statement, load_statements

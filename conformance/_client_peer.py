@@ -6,19 +6,25 @@ What a trace sends are a server's bytes; what it expects are those that the clie
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from conformance._items import Scope
 from conformance._link import ClientSide, Link
-from conformance._notation import Scope
 from conformance._player import Result, play
+from conformance._properties import BINARY, BY_IDENTIFIER, PAIR, STRING, number, split_properties
 from conformance._scenario import Scenario
 from mqtt_core import (
     CLIENT,
     MQTT_3_1_1,
+    NO_PROPERTIES,
+    Auth,
     Connect,
     Connection,
     Flow,
     LocalProtocolError,
     Packet,
+    Properties,
+    PropertyValue,
     RemoteProtocolError,
+    Subscription,
     Will,
 )
 
@@ -31,7 +37,9 @@ class ClientLink(Link):
     def __init__(self, peer: "ClientPeer", flow: Flow | None) -> None:
         super().__init__("")
         self.peer = peer
-        self.connection = Connection(CLIENT, flow=flow, now=peer.now)
+        self.connection = Connection(
+            CLIENT, flow=flow, now=peer.now, manual_acks=peer.acknowledges_by_hand
+        )
         self.fault: RemoteProtocolError | None = None
 
     def send(self, data: bytes) -> None:
@@ -66,8 +74,13 @@ class ClientPeer:
     title = "our client"
     is_ours = True
 
-    def __init__(self, fragment: Callable[[bytes], list[bytes]] = lambda data: [data]) -> None:
+    def __init__(
+        self,
+        fragment: Callable[[bytes], list[bytes]] = lambda data: [data],
+        settings: dict[str, str] | None = None,
+    ) -> None:
         self.client: ClientSide | None = self
+        self.acknowledges_by_hand = (settings or {}).get("manual_acks") == "true"
         self.fragment = fragment
         self.now = 1000.0
         self.link: ClientLink | None = None
@@ -128,6 +141,7 @@ class ClientPeer:
         self, connection: Connection, verb: str, arguments: Sequence[tuple[str, bytes]]
     ) -> None:
         given = dict(arguments)
+        properties = _properties(given.get("properties"))
         now = self.now
         match verb:
             case "connect":
@@ -139,25 +153,37 @@ class ClientPeer:
                     int(given.get("qos", b"0")),
                     given.get("retain") == b"1",
                     now=now,
+                    properties=properties,
+                    topic_alias=int(given.get("alias", b"0")),
                 )
             case "subscribe":
-                filters = [value.decode() for key, value in arguments if key == "filter"]
-                levels = [int(value) for key, value in arguments if key == "qos"]
-                connection.send_subscribe(list(zip(filters, levels, strict=True)), now)
+                connection.send_subscribe(_subscriptions(arguments), now, properties)
             case "unsubscribe":
                 filters = [value.decode() for key, value in arguments if key == "filter"]
-                connection.send_unsubscribe(filters, now)
+                connection.send_unsubscribe(filters, now, properties)
             case "ping":
                 connection.send_pingreq(now)
+            case "puback":
+                connection.send_puback(int(given["id"]), now, _reason(given), properties)
+            case "pubrec":
+                connection.send_pubrec(int(given["id"]), now, _reason(given), properties)
+            case "pubcomp":
+                connection.send_pubcomp(int(given["id"]), now, _reason(given), properties)
+            case "auth":
+                connection.send_auth(Auth(_reason(given), properties), now)
             case _:
-                connection.send_disconnect(now)
+                connection.send_disconnect(now, _reason(given), properties)
 
 
 def play_client(
     scenario: Scenario, fragment: Callable[[bytes], list[bytes]] = lambda data: [data]
 ) -> Result:
     """Play a scenario of the client role against our client."""
-    return play(scenario, ClientPeer(fragment))
+    return play(scenario, ClientPeer(fragment, scenario.settings))
+
+
+def _reason(given: dict[str, bytes]) -> int:
+    return int(given.get("reason", b"00"), 16)
 
 
 def _connect(given: dict[str, bytes]) -> Connect:
@@ -168,6 +194,7 @@ def _connect(given: dict[str, bytes]) -> Connect:
             given.get("will_payload", b""),
             int(given.get("will_qos", b"0")),
             given.get("will_retain") == b"1",
+            _properties(given.get("will_properties")),
         )
     return Connect(
         given.get("id", b"").decode(),
@@ -177,4 +204,45 @@ def _connect(given: dict[str, bytes]) -> Connect:
         given["user"].decode() if "user" in given else None,
         given.get("password"),
         int(given.get("level", str(MQTT_3_1_1).encode())),
+        _properties(given.get("properties")),
     )
+
+
+def _subscriptions(arguments: Arguments) -> list[Subscription]:
+    """What is asked of each filter stands behind it."""
+    asked: list[dict[str, bytes]] = []
+    for key, value in arguments:
+        if key == "filter":
+            asked.append({})
+        if key != "properties":
+            asked[-1][key] = value
+    return [
+        Subscription(
+            one["filter"].decode(),
+            int(one["qos"]),
+            one.get("no_local") == b"1",
+            one.get("as_published") == b"1",
+            int(one.get("retain_handling", b"0")),
+        )
+        for one in asked
+    ]
+
+
+def _properties(data: bytes | None) -> Properties:
+    """Properties as the client takes them, from their bytes."""
+    split = split_properties(data, 0) if data else None
+    if split is None:
+        return NO_PROPERTIES
+    return tuple((identifier, _value(identifier, value)) for identifier, value in split[0])
+
+
+def _value(identifier: int, value: bytes) -> PropertyValue:
+    kind = BY_IDENTIFIER[identifier].type
+    if kind == PAIR:
+        size = int.from_bytes(value[:2], "big")
+        return value[2 : 2 + size].decode(), value[4 + size :].decode()
+    if kind == STRING:
+        return value[2:].decode()
+    if kind == BINARY:
+        return value[2:]
+    return number(kind, value)

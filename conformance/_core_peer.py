@@ -8,9 +8,10 @@ that inputs, cuts and takeovers come in between.
 import random
 from collections.abc import Callable, Iterable
 
+from conformance._items import Scope
 from conformance._link import ClientSide, Link
-from conformance._notation import Scope
 from conformance._player import Result, play
+from conformance._policy import limit_settings, policy_from
 from conformance._scenario import Scenario
 from mqtt_core.broker import (
     ALLOW,
@@ -20,12 +21,7 @@ from mqtt_core.broker import (
     DENIED,
     EOF_BY_PEER,
     IMMEDIATE,
-    LIMITS,
-    PUBLISH_ACTION,
-    SUBSCRIBE_ACTION,
     TRANSPORT_ERROR,
-    WILL_ACTION,
-    AllowAll,
     AuthorizeRequest,
     AuthRequest,
     Broker,
@@ -37,13 +33,10 @@ from mqtt_core.broker import (
     Limits,
     MemoryEngine,
     Policy,
-    Rule,
-    StaticUsers,
 )
 
 Fragment = Callable[[bytes], list[bytes]]
 
-POLICY_SETTINGS = ("users", "anonymous", "deny_publish", "deny_subscribe")
 START_S = 1_000.0
 _WALL_S = 1_700_000_000.0
 _MOST_TURNS = 100_000
@@ -300,8 +293,10 @@ class CorePeer:
             return DENIED
         if isinstance(question, AuthRequest):
             decision = self.policy.authenticate(question)
+            if decision is None:
+                return DENIED
             # Not "unrestricted": then nothing more would be asked.
-            return Decision(decision.reason) if decision else DENIED
+            return Decision(decision.reason, data=decision.data, state=decision.state)
         verdict = self.policy.authorize(
             question.client_id, question.username, question.action, question.topic
         )
@@ -323,42 +318,6 @@ def play_broker(
     """Play a scenario of the server role against the core."""
     peer = CorePeer(scenario.settings, fragment=fragment, haste=haste)
     return play(scenario, peer)
-
-
-def limit_settings(settings: dict[str, str]) -> dict[str, int | float | str | bool]:
-    """The settings of a scenario that are limits of the broker, with their types."""
-    kinds = {limit.name: type(limit.default) for limit in LIMITS}
-    values: dict[str, int | float | str | bool] = {}
-    for key, text in settings.items():
-        if key in POLICY_SETTINGS:
-            continue
-        if key not in kinds:
-            allowed = ", ".join([*POLICY_SETTINGS, *sorted(kinds)])
-            raise ValueError(f"unknown setting {key!r}; allowed: {allowed}")
-        values[key] = text == "true" if kinds[key] is bool else kinds[key](text)
-    return values
-
-
-def policy_from(settings: dict[str, str]) -> Policy:
-    """Who may do what, from the settings users, anonymous, deny_publish and deny_subscribe."""
-    if not any(key in settings for key in POLICY_SETTINGS):
-        return AllowAll()
-    rules = []
-    if "deny_publish" in settings:
-        actions = (PUBLISH_ACTION, WILL_ACTION)
-        rules.append(Rule(settings["deny_publish"], actions=actions, is_allowed=False))
-    if "deny_subscribe" in settings:
-        rules.append(
-            Rule(settings["deny_subscribe"], actions=(SUBSCRIBE_ACTION,), is_allowed=False)
-        )
-    if rules:
-        rules += [Rule("#"), Rule("$SYS/#")]
-    users = dict(user.split(":", 1) for user in settings.get("users", "").split(",") if user)
-    return StaticUsers(
-        {name: password.encode() for name, password in users.items()},
-        rules,
-        allow_anonymous=settings.get("anonymous", "yes") == "yes",
-    )
 
 
 def _counted_bytes() -> Callable[[int], bytes]:

@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from conformance._notation import Scope, read_variable_byte_integer
+from conformance._items import Scope, read_variable_byte_integer
+from conformance._readable import level_of
 
-CONNACK, PINGRESP = 0x20, 0xD0
+CONNECT, CONNACK, PINGRESP = 0x10, 0x20, 0xD0
 _PINGREQ_PACKET = b"\xc0\x00"
 _PINGRESP_PACKET = b"\xd0\x00"
 _DISCONNECT = 0xE0
@@ -40,6 +41,10 @@ class Link:
         self.packets: deque[bytes] = deque()
         self.is_closed = False
         """The other side has ended it: nothing more comes."""
+        self.level = 4
+        """The protocol level of the CONNECT that was sent here."""
+        self.was_accepted = False
+        """A CONNACK 0 has come."""
         self.is_accepted = False
         """A CONNACK 0 has come and no DISCONNECT was sent."""
         self.is_paused = False
@@ -61,6 +66,7 @@ class Link:
     def note_sent(self, data: bytes) -> None:
         """Follow what the trace sends."""
         for packet in self._sent.feed(data):
+            self._note_connect(packet)
             self.pings_unanswered += packet == _PINGREQ_PACKET
             if packet[0] & 0xF0 == _DISCONNECT:
                 self.is_accepted = False
@@ -69,9 +75,17 @@ class Link:
         """Cut what came into packets."""
         for packet in self._received.feed(data):
             self.packets.append(packet)
-            self.pings_unanswered -= packet == _PINGRESP_PACKET
-            if packet[0] == CONNACK and packet[3:4] == b"\0":
-                self.is_accepted = True
+            self._note_connect(packet)
+            if packet == _PINGRESP_PACKET and self.pings_unanswered:  # else the ping was odd
+                self.pings_unanswered -= 1
+            if packet[0] == CONNACK:
+                read = read_variable_byte_integer(packet, 1)
+                self.is_accepted = read is not None and packet[read[1] + 1 :][:1] == b"\0"
+                self.was_accepted |= self.is_accepted
+
+    def _note_connect(self, packet: bytes) -> None:
+        if packet[0] == CONNECT:
+            self.level = level_of(packet)
 
     def take_last_pingresp(self) -> None:
         """Drop the PINGRESP that answered a ping of the runner itself."""

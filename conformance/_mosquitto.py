@@ -18,6 +18,11 @@ _OPTIONS = {
     "max_packet_size_bytes": "max_packet_size",
     "max_inflight_messages": "max_inflight_messages",
     "max_queued_messages": "max_queued_messages",
+    "receive_maximum": "max_inflight_messages",
+    "keep_alive_timeout_secs": "max_keepalive",
+    "maximum_qos": "max_qos",
+    "retain_available": "retain_available",
+    "topic_alias_maximum": "max_topic_alias",
 }
 
 

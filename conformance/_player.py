@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from conformance._items import NotationError, Scope
 from conformance._link import Link, Peer
-from conformance._notation import NotationError, Pattern, Scope, parse_pattern
-from conformance._readable import describe
+from conformance._notation import Pattern, parse_pattern
+from conformance._readable import MQTT_5, describe
 from conformance._scenario import (
     Act,
     AnyOrder,
@@ -18,6 +19,7 @@ from conformance._scenario import (
     Expect,
     Forget,
     Joins,
+    Refused,
     Repeat,
     Scenario,
     Send,
@@ -29,6 +31,12 @@ from conformance._scenario import (
 
 PATIENCE_S = 2.0
 """How long a live peer has for its answer."""
+_PROPERTIES = {
+    "clean": "[]",
+    "keep": "[session-expiry-interval 300]",
+    "resume": "[session-expiry-interval 300]",
+}
+"""What `joins` sends in CONNECT, by its mode, where the line does not say it."""
 
 
 class Outcome(Enum):
@@ -122,6 +130,8 @@ class _Player:
                 self.expect(step)
             case State():
                 self.check_state(step)
+            case Refused():
+                self.check_refused(step)
             case Act():
                 self.act(step)
             case Wait(_, seconds):
@@ -189,18 +199,31 @@ class _Player:
 
     def join(self, step: Joins) -> None:
         flags = "02" if step.mode == "clean" else "00"
-        connect = parse_pattern(f"10 rl s'MQTT' 04 {flags} u60")
-        self.open_link(step.link).send(_joined(connect, step.client_id).encode(self.scope))
-        answer = parse_pattern("20 02 01 00" if step.mode == "resume" else "20 02 00 00")
+        present = "01" if step.mode == "resume" else "00"
+        connect = parse_pattern(f"10 rl s'MQTT' {step.level:02x} {flags} u60")
+        if step.level == MQTT_5:
+            properties = step.properties or parse_pattern(_PROPERTIES[step.mode])
+            connect = _joined(connect, properties, step.client_id)
+            answer = parse_pattern(f"20 rl {present} 00 [..]")
+        else:
+            connect = _joined(connect, step.client_id)
+            answer = parse_pattern(f"20 02 {present} 00")
+        self.open_link(step.link).send(connect.encode(self.scope))
         self.expect(Expect(step.line, step.link, answer))
 
     def subscribe(self, step: Subscribes) -> None:
         self.packet_id += 1
+        link = self.link(step.link, step.line)
         request = parse_pattern(f"82 rl u{self.packet_id}")
         options = parse_pattern(f"{step.qos:02x}")
-        packet = _joined(request, step.filter, options)
-        self.link(step.link, step.line).send(packet.encode(self.scope))
-        answer = parse_pattern(f"90 03 u{self.packet_id} {step.qos:02x}")
+        if link.level == MQTT_5:
+            properties = step.properties or parse_pattern("[]")
+            packet = _joined(request, properties, step.filter, options)
+            answer = parse_pattern(f"90 rl u{self.packet_id} [..] {step.qos:02x}")
+        else:
+            packet = _joined(request, step.filter, options)
+            answer = parse_pattern(f"90 03 u{self.packet_id} {step.qos:02x}")
+        link.send(packet.encode(self.scope))
         self.expect(Expect(step.line, step.link, answer))
 
     # What comes.
@@ -213,21 +236,19 @@ class _Player:
         for pattern in step.pattern.split():
             came = self.wait_for(lambda: bool(link.packets) or link.is_closed, step.within_s)
             if not came or not link.packets:
-                raise DifferenceError(step.line, self.wanted(pattern), self.absent(link))
+                raise DifferenceError(step.line, self.wanted(pattern, link), self.absent(link))
             packet = link.packets.popleft()
-            self.compare(step.line, pattern, packet)
+            number = pattern.match(packet, self.scope, self.peer.is_ours)
+            if number is None:
+                wanted = self.wanted(pattern, link)
+                raise DifferenceError(step.line, wanted, describe(packet, link.level))
+            if number:
+                self.choices.append(step.line)
 
-    def compare(self, line: int, pattern: Pattern, packet: bytes) -> None:
-        number = pattern.match(packet, self.scope, self.peer.is_ours)
-        if number is None:
-            raise DifferenceError(line, self.wanted(pattern), describe(packet))
-        if number:
-            self.choices.append(line)
-
-    def wanted(self, pattern: Pattern) -> str:
+    def wanted(self, pattern: Pattern, link: Link) -> str:
         """The pattern as packets if it is fixed, else as it is written."""
         try:
-            return describe(pattern.encode(self.scope))
+            return describe(pattern.encode(self.scope), link.level)
         except NotationError:
             return pattern.source
 
@@ -262,6 +283,25 @@ class _Player:
         elif link.is_closed:
             raise DifferenceError(step.line, "an open connection", "the client has closed it")
 
+    def check_refused(self, step: Refused) -> None:
+        """The reason and the end. That another broker says no reason is noted: it may not say."""
+        link = self.link(step.link, step.line)
+        self.wait_for(lambda: bool(link.packets) or link.is_closed, step.within_s)
+        if link.packets or self.peer.is_ours:
+            packets = [_refusal(link, self.peer, reason) for reason in step.reasons]
+            allowed = packets[:1] if self.peer.is_ours else packets
+            pattern = parse_pattern(" | ".join(allowed))
+            packet = link.packets.popleft() if link.packets else b""
+            number = pattern.match(packet, self.scope) if packet else None
+            if number is None:
+                came = describe(packet, link.level) if packet else self.absent(link)
+                raise DifferenceError(step.line, " or ".join(allowed), came)
+            if number > 1:  # Each reason has two forms.
+                self.choices.append(step.line)
+        elif link.is_closed:
+            self.choices.append(step.line)
+        self.check_state(State(step.line, step.link, "closed", step.within_s))
+
     def check_distinct(self, step: Distinct) -> None:
         numbers = {name: self.scope.values.get(name, b"") for name in step.names}
         shown = " ".join(f"${name}={value.hex()}" for name, value in numbers.items())
@@ -269,7 +309,7 @@ class _Player:
             raise DifferenceError(step.line, "identifiers that differ, none of them zero", shown)
 
     def present(self, link: Link) -> str:
-        return describe(link.packets[0]) if link.packets else self.absent(link)
+        return describe(link.packets[0], link.level) if link.packets else self.absent(link)
 
     def any_order(self, expected: Sequence[Expect]) -> None:
         waiting = list(expected)
@@ -283,8 +323,9 @@ class _Player:
                     break
             else:
                 step = waiting[0]
-                absent = self.absent(self.link(step.link, step.line))
-                raise DifferenceError(step.line, self.wanted(step.pattern), absent)
+                link = self.link(step.link, step.line)
+                wanted = self.wanted(step.pattern, link)
+                raise DifferenceError(step.line, wanted, self.absent(link))
 
     def first_match(self, waiting: Sequence[Expect], link: Link) -> Expect:
         """The expectation that the next packet of `link` meets; the packet is taken."""
@@ -293,27 +334,32 @@ class _Player:
             if step.link == link.name:
                 if step.pattern.match(packet, self.scope, self.peer.is_ours) is not None:
                     return step
-        wanted = [self.wanted(step.pattern) for step in waiting if step.link == link.name]
-        raise DifferenceError(waiting[0].line, " or ".join(wanted), describe(packet))
+        wanted = [self.wanted(step.pattern, link) for step in waiting if step.link == link.name]
+        raise DifferenceError(waiting[0].line, " or ".join(wanted), describe(packet, link.level))
 
     def either(self, step: Either) -> None:
-        """Ours takes the first branch; of another peer, what comes tells which."""
-        if self.peer.is_ours:
+        """Ours takes the first branch; of another peer, what comes tells which. So it does of
+        both where the choice is open.
+        """
+        if self.peer.is_ours and not step.is_open:
             self.run(step.branches[0])
             return
         self.wait_for(lambda: any(self.is_next(branch[0]) for branch in step.branches))
         for number, branch in enumerate(step.branches):
             if self.is_next(branch[0]):
-                if number:
-                    self.choices.append(branch[0].line)
-                self.run(branch)
+                self.take(step, number)
                 return
-        for branch in step.branches:  # What needs no packet: `= nothing`, `= open`.
+        for number, branch in enumerate(step.branches):  # No packet: `= nothing`, `= open`.
             if isinstance(branch[0], State) and branch[0].state != "closed":
-                self.choices.append(branch[0].line)
-                self.run(branch)
+                self.take(step, number)
                 return
         self.run(step.branches[0])  # It fails there, and says how.
+
+    def take(self, step: Either, number: int) -> None:
+        branch = step.branches[number]
+        if number and not step.is_open:
+            self.choices.append(branch[0].line)
+        self.run(branch)
 
     def is_next(self, step: Step) -> bool:
         if isinstance(step, AnyOrder):
@@ -326,6 +372,10 @@ class _Player:
         if isinstance(step, State) and step.state == "closed":
             link = self.link(step.link, step.line)
             return link.is_closed and not link.packets
+        if isinstance(step, Refused):
+            link = self.link(step.link, step.line)
+            kind = 0xE0 if link.was_accepted else 0x20
+            return link.packets[0][0] == kind if link.packets else link.is_closed
         return False
 
     # Scenarios of the client role.
@@ -379,6 +429,13 @@ class _Player:
         for link in self.links.values():
             link.cut()
         return self.peer.finish(self.scope)
+
+
+def _refusal(link: Link, peer: Peer, reason: int) -> str:
+    """The packet that gives this reason, with properties and without, in the notation."""
+    if link.was_accepted or peer.client is not None:
+        return f"e0 rl {reason:02x} [..] | e0 01 {reason:02x}"
+    return f"20 rl 00 {reason:02x} [..] | 20 02 00 {reason:02x}"
 
 
 def _joined(*parts: Pattern) -> Pattern:

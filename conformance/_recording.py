@@ -2,7 +2,8 @@
 
 What the broker chose (packet identifiers of its deliveries) becomes variables, pauses become clock
 steps, passwords are replaced. Where an answer and a delivery to one client come close together,
-their order is left open: brokers differ, and the standard allows it.
+their order is left open: brokers differ, and the standard allows it. So are, in MQTT 5.0, what a
+broker says of itself and of its reasons, and whether it uses topic aliases.
 """
 
 import re
@@ -10,12 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from conformance._items import read_variable_byte_integer
 from conformance._link import Framer
-from conformance._readable import fields, string_at
+from conformance._properties import split_properties
+from conformance._readable import MQTT_5, fields, level_of, string_at
 
 SHORTEST_STEP_S = 0.4
 """A pause that is shorter is not part of the story."""
 _PASSWORD = "s'redacted'"
+_TOPIC_ALIAS_MAXIMUM = 0x22
+_NO_MATCHING_SUBSCRIBERS = "10"
+_EXPIRY = re.compile(r"message-expiry-interval (\d+)")
+_ALIAS = re.compile(r"(, )?topic-alias \d+")
 
 SENT, CAME, OPENED, CUT, CLOSED = "sent", "came", "opened", "cut", "closed"
 
@@ -36,6 +43,8 @@ class _Seen:
 
     name: str = ""
     client_id: bytes = b""
+    level: int = 4
+    takes_aliases: bool = False
     is_open: bool = True
 
 
@@ -67,7 +76,7 @@ class Recording:
         self.occurrences.append(Occurrence(at_s, connection, what))
 
     def trace(self, name: str, about: str = "", proves: str = "") -> str:
-        """The trace file's text."""
+        """The trace file's text; `proves` as in a header: "v3: MQTT-7.0.0-2"."""
         return _Writer(self.occurrences).text(name, about, proves)
 
 
@@ -85,8 +94,10 @@ class _Writer:
 
     def text(self, name: str, about: str, proves: str) -> str:
         head = [f"== {name}"]
+        if any(_is_connect(one) and level_of(one.packet) == MQTT_5 for one in self.occurrences):
+            head.append("version: 5.0")
         head += [f"about: {about}"] if about else []
-        head += [f"proves v3: {proves}"] if proves else []
+        head += [f"proves {proves}"] if proves else []
         last_s = self.occurrences[0].at_s if self.occurrences else 0.0
         for one in self.occurrences:
             pause_s = one.at_s - last_s
@@ -102,7 +113,7 @@ class _Writer:
         seen = self.seen.setdefault(one.connection, _Seen())
         if one.what == SENT:
             self.flush()
-            if one.packet[0] >> 4 == 1:
+            if _is_connect(one):
                 self.meet(seen, one.packet)
             self.lines.append(f"{self.name(seen)} > {self.sent(seen, one.packet)}")
         elif one.what == CAME:
@@ -131,7 +142,11 @@ class _Writer:
     def meet(self, seen: _Seen, connect: bytes) -> None:
         """Name a connection after its client id, unless another that is open has the name."""
         parts = fields(connect)
-        seen.client_id = _client_id(connect)
+        seen.level = level_of(connect)
+        seen.client_id, properties = _identity(connect)
+        seen.takes_aliases = any(
+            identifier == _TOPIC_ALIAS_MAXIMUM and any(value) for identifier, value in properties
+        )
         plain = re.sub(r"\W+", "-", seen.client_id.decode(errors="replace"), flags=re.ASCII)
         name = plain.strip("-") or f"anonymous-{next(self.anonymous)}"
         if not name[0].isalpha():
@@ -150,26 +165,28 @@ class _Writer:
 
     def sent(self, seen: _Seen, packet: bytes) -> str:
         """What the program sent: a password is replaced, an acknowledgement names its variable."""
-        parts = fields(packet)
+        parts = fields(packet, seen.level)
         kind = packet[0] >> 4
         if kind == 1 and len(parts) > 5 and int(parts[4], 16) & 0x40:
             parts[-1] = _PASSWORD
-        elif kind in (4, 5, 7) and len(packet) == 4:
-            key = (seen.client_id, int.from_bytes(packet[2:4], "big"))
+        elif kind in (4, 5, 7) and len(parts) > 2:
+            key = (seen.client_id, int(parts[2][1:]))
             if key in self.variables:
-                parts[-1] = self.variables[key]
-                if kind != 5:
+                parts[2] = self.variables[key]
+                if kind != 5 or (len(parts) > 3 and int(parts[3], 16) >= 0x80):
                     del self.variables[key]
         return " ".join(parts)
 
     def arrived(self, seen: _Seen, packet: bytes) -> str:
         """What the broker sent: identifiers that it chose become variables."""
-        parts = fields(packet)
+        parts = fields(packet, seen.level)
         kind = packet[0] >> 4
         if kind == 3 and packet[0] & 0x06 and len(parts) > 3:
             parts[3] = self.variable(seen, int(parts[3][1:]))
-        elif kind == 6 and len(packet) == 4:
-            parts[2] = self.variable(seen, int.from_bytes(packet[2:4], "big"))
+        elif kind == 6 and len(parts) > 2:
+            parts[2] = self.variable(seen, int(parts[2][1:]))
+        if seen.level == MQTT_5:
+            return " ".join(_left_open(parts, kind, bool(packet[0] & 0x06), seen.takes_aliases))
         return " ".join(parts)
 
     def variable(self, seen: _Seen, packet_id: int) -> str:
@@ -179,11 +196,53 @@ class _Writer:
         return self.variables[key]
 
 
-def _client_id(connect: bytes) -> bytes:
-    """The client id of a CONNECT; empty when it cannot be read."""
-    start = 2
-    while start < len(connect) and connect[start - 1] & 0x80:
-        start += 1
-    protocol = string_at(connect, start)
-    client_id = string_at(connect, protocol[1] + 4) if protocol else None
-    return client_id[0] if client_id else b""
+def _is_connect(one: Occurrence) -> bool:
+    return one.what == SENT and bool(one.packet) and one.packet[0] >> 4 == 1
+
+
+def _identity(connect: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """Client id and properties of a CONNECT; nothing where it cannot be read."""
+    read = read_variable_byte_integer(connect, 1)
+    protocol = string_at(connect, read[1]) if read else None
+    if protocol is None:
+        return b"", []
+    at = protocol[1] + 4
+    properties: list[tuple[int, bytes]] = []
+    if level_of(connect) == MQTT_5:
+        split = split_properties(connect, at)
+        if split is None:
+            return b"", []
+        properties, at = split
+    client_id = string_at(connect, at)
+    return client_id[0] if client_id else b"", properties
+
+
+def _left_open(parts: list[str], kind: int, has_id: bool, takes_aliases: bool) -> list[str]:
+    """What a broker of MQTT 5.0 sent, with what another one may do in another way left open."""
+    match kind:
+        case 2 if len(parts) > 3:  # the properties of CONNACK are its own
+            parts[3] = "[..]"
+        case 4 | 5 | 6 | 7:
+            reason = parts[3] if len(parts) > 3 else "00"
+            is_no_subscriber = reason == _NO_MATCHING_SUBSCRIBERS
+            parts[1:] = ["rl", parts[2], "(r10 | r00)" if is_no_subscriber else f"r{reason}"]
+        case 9 | 11 if len(parts) > 3:
+            parts[3] = "[..]"
+        case 14 if len(parts) > 2:
+            parts[2:] = [f"r{parts[2]}"]
+        case 3:
+            at = 3 + has_id
+            parts[at] = _EXPIRY.sub(_waited, parts[at])
+            if takes_aliases:
+                between, given = parts[3:at], _ALIAS.sub("", parts[at])[1:-1]
+                alias = f"[{given}{', ' if given else ''}topic-alias ?]"
+                ways = [(parts[2], f"[{given}]"), (parts[2], alias), ("s''", alias)]
+                choice = " | ".join(" ".join([name, *between, what]) for name, what in ways)
+                parts[2 : at + 1] = [f"({choice})"]
+    return parts
+
+
+def _waited(found: re.Match[str]) -> str:
+    """The message may have waited for a moment more or less."""
+    seconds = int(found[1])
+    return f"message-expiry-interval {max(seconds - 2, 0)}-{seconds}"

@@ -46,6 +46,18 @@ class State:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """`NAME = refused 82`: the reason comes in a DISCONNECT, or in a CONNACK if there was none yet,
+    and the connection ends (4.13 of MQTT 5.0). Of several reasons the first is iotd's own.
+    """
+
+    line: int
+    link: str
+    reasons: tuple[int, ...]
+    within_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class EventIs:
     """`= event NAME field=value ...`: what our client tells its user next (role: client).
 
@@ -78,22 +90,29 @@ class Call:
 
 @dataclass(frozen=True)
 class Joins:
-    """`NAME joins [clean | keep | resume] [as c'id']`: CONNECT and CONNACK, as a preparation."""
+    """`NAME joins [clean | keep | resume] [as c'id'] [with [properties]]`: CONNECT and CONNACK, as
+    a preparation. The level is the scenario's unless the line says 3.1.1.
+    """
 
     line: int
     link: str
     mode: str
     client_id: Pattern
+    level: int = 4
+    properties: Pattern | None = None
 
 
 @dataclass(frozen=True)
 class Subscribes:
-    """`NAME subscribes t'filter' at QOS`: SUBSCRIBE and its SUBACK, as a preparation."""
+    """`NAME subscribes t'filter' at QOS [with [properties]]`: SUBSCRIBE and its SUBACK, as a
+    preparation.
+    """
 
     line: int
     link: str
     filter: Pattern
     qos: int
+    properties: Pattern | None = None
 
 
 @dataclass(frozen=True)
@@ -130,10 +149,14 @@ class AnyOrder:
 
 @dataclass(frozen=True)
 class Either:
-    """`either ... or ... end`: the standard leaves a choice; iotd's own comes first."""
+    """`either ... or ... end`: the standard leaves a choice; iotd's own comes first.
+
+    `one of ... or ... end`: nobody can know beforehand which of them it is, of iotd neither.
+    """
 
     line: int
     branches: tuple[tuple["Step", ...], ...]
+    is_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +173,7 @@ Step = (
     Send
     | Expect
     | State
+    | Refused
     | EventIs
     | Act
     | Call
@@ -169,6 +193,7 @@ NEEDS = {
     "live": "it is about sockets",
 }
 ROLES = ("server", "client")
+VERSIONS = {"3.1.1": "v3", "5.0": "v5"}
 
 
 @dataclass(frozen=True)
@@ -181,6 +206,8 @@ class Scenario:
     about: str = ""
     proves: tuple[str, ...] = ()
     """Statement ids, each with the version in front: "v3 MQTT-4.3.2-2"."""
+    version: str = "v3"
+    """The version of MQTT that the peer must speak: "v3" (3.1.1) or "v5" (5.0)."""
     role: str = "server"
     needs: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)

@@ -9,8 +9,8 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 
+from conformance._items import Scope, variable_byte_integer
 from conformance._link import ClientSide, Link
-from conformance._notation import Scope, variable_byte_integer
 
 Fragment = Callable[[bytes], list[bytes]]
 

@@ -1,4 +1,8 @@
-"""The numbered statements of the standards, and what each table row says (conformance/data)."""
+"""The statements of the standards, and what each table row says (conformance/data).
+
+MQTT 5.0 calls many things a Protocol Error or a Malformed Packet in sentences that have no number.
+Those have ids of our own: P5, the section, a counter.
+"""
 
 import csv
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ _FILES = {"v3": "normative-3.1.1.tsv", "v5": "normative-5.0.tsv"}
 
 @dataclass(frozen=True)
 class Statement:
-    """One numbered statement. `paraphrase` is in our words: the standard's text decides."""
+    """One statement. `paraphrase` is in our words: the standard's text decides."""
 
     version: str
     id: str
@@ -19,6 +23,10 @@ class Statement:
     paraphrase: str
     test: str
     """How to check it with bytes."""
+    section: str = ""
+    """The section that it stands in, where its id does not say so in full."""
+    reason: str = ""
+    """The reason code that answers a breach, two hexadecimal digits, where it names one."""
 
     @property
     def full_id(self) -> str:
@@ -42,6 +50,22 @@ def load_statements(version: str) -> list[Statement]:
     return [
         Statement(version, row["id"], row["binds"], row["paraphrase"], row["test"])
         for row in _rows(_FILES[version])
+    ]
+
+
+def load_unnumbered() -> list[Statement]:
+    """The sentences of MQTT 5.0 without a number. Who is bound is who meets the error."""
+    return [
+        Statement(
+            "v5",
+            row["id"],
+            row["binds"],
+            row["paraphrase"],
+            row["test"],
+            row["section"],
+            row["reason"],
+        )
+        for row in _rows("unnumbered-5.0.tsv")
     ]
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
+from conformance._items import NotationError, Scope
 from conformance._notation import (
-    NotationError,
+    Pattern,
     parse_pattern,
     parse_text,
     split_cells,
@@ -15,6 +16,7 @@ from conformance._notation import (
 from conformance._scenario import (
     NEEDS,
     ROLES,
+    VERSIONS,
     Act,
     AnyOrder,
     Call,
@@ -24,6 +26,7 @@ from conformance._scenario import (
     Expect,
     Forget,
     Joins,
+    Refused,
     Repeat,
     Scenario,
     Send,
@@ -36,18 +39,24 @@ from conformance._scenario import (
 )
 
 TRACES = Path(__file__).parent / "traces"
+MQTT_3_1_1, MQTT_5 = 4, 5
+"""Protocol levels."""
 
 _HEADER = (
-    "== NAME, proves v3: IDS, about: TEXT, role: ROLE, needs: NEED, settings: KEY=VALUE, cases |"
+    "== NAME, version: 5.0, proves v5: IDS, about: TEXT, role: ROLE, needs: NEED, "
+    "settings: KEY=VALUE, cases |"
 )
 _STEPS = (
     "NAME > BYTES, NAME < BYTES, NAME = STATE, NAME ! ACTION, NAME joins, NAME subscribes, "
     "@ 1.5s, distinct $A $B, forget $A"
 )
-_BLOCKS = "any order, either, or, repeat N as i, end"
-_STATES = ("open", "closed", "nothing")
+_BLOCKS = "any order, either, one of, or, repeat N as i, end"
+_STATES = ("open", "closed", "nothing", "refused REASON")
 _ACTIONS = ("connect", "cut", "reset", "half-close", "stop reading", "read")
-_CALLS = ("connect", "publish", "subscribe", "unsubscribe", "ping", "disconnect")
+_CALLS = (
+    *("connect", "publish", "subscribe", "unsubscribe", "ping", "auth", "disconnect"),
+    *("puback", "pubrec", "pubcomp"),
+)
 
 _STEP = re.compile(r"(?:(?P<link>[A-Za-z_][\w-]*)\s*)?(?P<sign>[><=!])\s*(?P<rest>.*)", re.DOTALL)
 _WORDS = re.compile(r"(?P<link>[A-Za-z_][\w-]*)\s+(?P<verb>joins|subscribes)\b\s*(?P<rest>.*)")
@@ -56,8 +65,20 @@ _TITLE = re.compile(r"==\s+(?P<name>[\w./+#$-]+)$")
 _WAIT = re.compile(r"@\s*(?P<seconds>\d+(?:\.\d+)?)s$")
 _REPEAT = re.compile(r"repeat\s+(?P<count>\d+)(?:\s+as\s+(?P<variable>[A-Za-z_]\w*))?$")
 _NAMES = re.compile(r"(?P<verb>distinct|forget)(?P<names>(?:\s+\$[A-Za-z_]\w*)+)$")
-_IDS = re.compile(r"MQTT-\d+\.\d+\.\d+-\d+$")
-_ARGUMENT = re.compile(r"(?P<key>[a-z_]+)=(?P<value>'(?:[^'\\]|\\.)*'(?:\*\d+)?|\S+)\s*")
+_IDS = re.compile(r"(MQTT|P5)-\d+\.\d+\.\d+-\d+$")
+_REFUSED = re.compile(r"refused\s+(?P<reasons>[0-9a-fA-F]{2}(\s+or\s+[0-9a-fA-F]{2})*)$")
+_JOINS = re.compile(
+    r"(?P<version>3\.1\.1)?\s*(?P<mode>clean|keep|resume)?\s*"
+    r"(?:as\s+(?P<id>[cs]'(?:[^'\\]|\\.)*'))?\s*"
+    r"(?:with\s+(?P<properties>\[.*\]))?$"
+)
+_SUBSCRIBES = re.compile(
+    r"(?P<filter>[st]'(?:[^'\\]|\\.)*')\s+at\s+(?P<qos>[012])\s*(?:with\s+(?P<properties>\[.*\]))?$"
+)
+_ARGUMENT = re.compile(
+    r"(?P<key>[a-z_]+)="
+    r"(?P<value>'(?:[^'\\]|\\.)*'(?:\*\d+)?|\[(?:'(?:[^'\\]|\\.)*'|[^'\]])*\]|[^\s\[]\S*)\s*"
+)
 
 
 def load_traces(root: Path = TRACES) -> list[Scenario]:
@@ -78,14 +99,24 @@ def load_traces(root: Path = TRACES) -> list[Scenario]:
 def parse_trace(path: Path, text: str | None = None) -> list[Scenario]:
     """The scenarios of one file; `text` is read instead of the file if given. Raises TraceError."""
     lines = _logical_lines(path, path.read_text("utf-8") if text is None else text)
+    version = "v3"
+    if lines and lines[0][1].startswith("version:"):  # of every scenario in the file
+        version = _version(path, *lines.pop(0))
     starts = [index for index, (_, line) in enumerate(lines) if line.startswith("==")]
     if not starts or starts[0] != 0:
         where = lines[0][0] if lines else 1
         raise TraceError(path, where, "a trace file begins with a scenario: == NAME")
     scenarios: list[Scenario] = []
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
-        scenarios.extend(_ScenarioParser(path, lines[start:end]).scenarios())
+        scenarios.extend(_ScenarioParser(path, lines[start:end], version).scenarios())
     return scenarios
+
+
+def _version(path: Path, line: int, text: str) -> str:
+    value = text.partition(":")[2].strip()
+    if value not in VERSIONS:
+        raise TraceError(path, line, f"unknown {value!r}; allowed: {', '.join(VERSIONS)}")
+    return VERSIONS[value]
 
 
 def _logical_lines(path: Path, text: str) -> list[tuple[int, str]]:
@@ -110,8 +141,9 @@ def _logical_lines(path: Path, text: str) -> list[tuple[int, str]]:
 class _ScenarioParser:
     """Parses the lines of one scenario: header lines first, then steps."""
 
-    def __init__(self, path: Path, lines: list[tuple[int, str]]) -> None:
+    def __init__(self, path: Path, lines: list[tuple[int, str]], version: str) -> None:
         self.path = path
+        self.version = version
         self.lines = lines
         self.at = 0
         self.line = lines[0][0]
@@ -154,6 +186,7 @@ class _ScenarioParser:
             name=name,
             about=self.about,
             proves=tuple(self.proves),
+            version=self.version,
             role=self.role,
             needs=tuple(self.needs),
             settings=self.settings,
@@ -185,6 +218,8 @@ class _ScenarioParser:
             self.about = f"{self.about} {value}".strip()
         elif key in ("proves v3", "proves v5"):
             self._proves(key[-2:], value)
+        elif key == "version":
+            self.version = _version(self.path, self.line, text)
         elif key == "role":
             self.role = self._one_of(value, ROLES)
         elif key == "needs":
@@ -237,8 +272,8 @@ class _ScenarioParser:
             return Wait(self.line, float(wait["seconds"]))
         if text == "any order":
             return self._any_order()
-        if text == "either":
-            return self._either()
+        if text in ("either", "one of"):
+            return self._either(is_open=text == "one of")
         if repeat := _REPEAT.match(text):
             return self._repeat(int(repeat["count"]), repeat["variable"] or "")
         if names := _NAMES.match(text):
@@ -272,6 +307,9 @@ class _ScenarioParser:
         if rest.startswith("event "):
             _, name, *arguments = rest.split(maxsplit=2)
             return EventIs(self.line, name, self._arguments(arguments[0] if arguments else ""))
+        if found := _REFUSED.match(rest):
+            reasons = tuple(int(reason, 16) for reason in found["reasons"].split("or"))
+            return Refused(self.line, link, reasons, within_s)
         return State(self.line, link, self._one_of(rest, _STATES), within_s)
 
     def _act(self, link: str, rest: str) -> Step:
@@ -280,7 +318,10 @@ class _ScenarioParser:
             arguments, arrow, outcome = arguments.partition("=>")
             if arrow and outcome.strip() != "refused":
                 self._fail(f"unknown outcome {outcome.strip()!r}; allowed: => refused")
-            return Call(self.line, verb, self._arguments(arguments.strip()), bool(arrow))
+            given = self._arguments(arguments.strip())
+            if verb == "connect" and self.version == "v5":
+                given = (("level", str(MQTT_5).encode()), *given)
+            return Call(self.line, verb, given, bool(arrow))
         allowed = _ACTIONS if self.role == "server" else (*_CALLS, "cut")
         return Act(self.line, link, self._one_of(rest, allowed))
 
@@ -289,25 +330,59 @@ class _ScenarioParser:
         while at < len(text):
             found = _ARGUMENT.match(text, at)
             if found is None:
-                self._fail(f"cannot read {text[at:]!r}; allowed: key='text' or key=number")
+                self._fail(
+                    f"cannot read {text[at:]!r}; allowed: key='text', key=number, key=[properties]"
+                )
             value = found["value"]
-            data = parse_text(value) if value.startswith("'") else value.encode()
+            if value.startswith("["):
+                data = parse_pattern(value).encode(Scope())
+            else:
+                data = parse_text(value) if value.startswith("'") else value.encode()
             arguments.append((found["key"], data))
             at = found.end()
         return tuple(arguments)
 
     def _joins(self, link: str, rest: str) -> Joins:
-        found = re.fullmatch(r"(?P<mode>clean|keep|resume)?\s*(?:as\s+(?P<id>[cs]'.*'))?", rest)
+        found = _JOINS.match(rest)
         if found is None:
-            self._fail(f"cannot read {rest!r}; allowed: joins [clean|keep|resume] [as c'id']")
-        client_id = parse_pattern(found["id"] or f"c'{link}'")
-        return Joins(self.line, link, found["mode"] or "clean", client_id)
+            self._fail(
+                f"cannot read {rest!r}; allowed: joins [3.1.1] [clean|keep|resume] [as c'id'] "
+                "[with [properties]]"
+            )
+        level = MQTT_5 if self.version == "v5" and not found["version"] else MQTT_3_1_1
+        return Joins(
+            self.line,
+            link,
+            found["mode"] or "clean",
+            parse_pattern(found["id"] or f"c'{link}'"),
+            level,
+            self._with(found["properties"], level),
+        )
 
     def _subscribes(self, link: str, rest: str) -> Subscribes:
-        found = re.fullmatch(r"(?P<filter>[st]'.*')\s+at\s+(?P<qos>[012])", rest)
+        found = _SUBSCRIBES.match(rest)
         if found is None:
-            self._fail(f"cannot read {rest!r}; allowed: subscribes t'filter' at 0, 1 or 2")
-        return Subscribes(self.line, link, parse_pattern(found["filter"]), int(found["qos"]))
+            self._fail(
+                f"cannot read {rest!r}; allowed: subscribes t'filter' at 0, 1 or 2 "
+                "[with [properties]]"
+            )
+        return Subscribes(
+            self.line,
+            link,
+            parse_pattern(found["filter"]),
+            int(found["qos"]),
+            self._with(found["properties"], MQTT_5 if self.version == "v5" else MQTT_3_1_1),
+        )
+
+    def _with(self, properties: str | None, level: int) -> Pattern | None:
+        if properties is None:
+            return None
+        if level != MQTT_5:
+            self._fail("MQTT 3.1.1 has no properties; allowed: version: 5.0 at the top of the file")
+        pattern = parse_pattern(properties)
+        if not pattern.is_sendable():
+            self._fail(f"{properties} is sent, so it has fixed values")
+        return pattern
 
     def _any_order(self) -> AnyOrder:
         line = self.line
@@ -320,7 +395,7 @@ class _ScenarioParser:
         self.at += 1
         return AnyOrder(line, tuple(steps))
 
-    def _either(self) -> Either:
+    def _either(self, is_open: bool) -> Either:
         line = self.line
         branches = [self._block(("or", "end"))]
         while self.lines[self.at][1] == "or":
@@ -328,12 +403,12 @@ class _ScenarioParser:
             branches.append(self._block(("or", "end")))
         self.at += 1
         for branch in branches:
-            if not branch or not isinstance(branch[0], Expect | State | AnyOrder):
+            if not branch or not isinstance(branch[0], Expect | State | Refused | AnyOrder):
                 self.line = line
                 self._fail(
-                    "each branch of `either` begins with what tells it: NAME <, NAME =, any order"
+                    "each branch begins with what tells it; allowed: NAME <, NAME =, any order"
                 )
-        return Either(line, tuple(branches))
+        return Either(line, tuple(branches), is_open)
 
     def _repeat(self, count: int, variable: str) -> Repeat:
         line = self.line

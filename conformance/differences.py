@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from conformance._scenario import VERSIONS
 from conformance._statements import DATA
 from conformance.table import ROOT
 
@@ -20,11 +21,21 @@ TABLE = DATA / "differences.tsv"
 
 KINDS = {
     "breaks": "It breaks the standard",
+    "unchecked": "It does not check",
+    "reason": "It does not say why, or says something else",
     "choice": "The standard allows both",
     "silent": "The standard does not say",
 }
+FAILING = frozenset({"breaks", "unchecked", "reason"})
+"""Kinds of differences with which a trace may fail."""
+PASSING = frozenset({"reason", "choice", "silent"})
+"""Kinds of differences with which a trace may pass."""
 _EXPLAINED = {
     "breaks": "What it does is against the statement named.",
+    "unchecked": "The standard calls it an error, and what notices an error closes; how much a "
+    "receiver checks it leaves open (4.13.1 of MQTT 5.0).",
+    "reason": "The connection ends as it must. The reason should be given with it, and which one "
+    "it is the standard says (4.13.1 of MQTT 5.0).",
     "choice": "The trace has both as alternatives; iotd's own comes first there.",
     "silent": "No statement decides; what iotd does is its choice.",
 }
@@ -41,8 +52,10 @@ directions.
 class DifferenceRow:
     """One scenario in which the peer does not do what iotd does."""
 
+    version: str
+    """The version of MQTT that the scenario is about, as `VERSIONS` has it."""
     scenario: str
-    """Its full name; a name that ends with /* stands for all its cases."""
+    """Its full name; one that ends with /* stands for all its cases that have no row."""
     kind: str
     statement: str
     note: str
@@ -55,28 +68,42 @@ class DifferenceRow:
 
 
 def load_differences() -> list[DifferenceRow]:
-    """The rows of data/differences.tsv. Raises ValueError for a kind that there is not."""
+    """The rows of data/differences.tsv. Raises ValueError for what there is not."""
     with TABLE.open(encoding="utf-8", newline="") as lines:
         rows = [
-            DifferenceRow(row["scenario"], row["kind"], row["statement"], row["note"])
+            DifferenceRow(
+                row["version"], row["scenario"], row["kind"], row["statement"], row["note"]
+            )
             for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         ]
     for row in rows:
         if row.kind not in KINDS:
             raise ValueError(f"{row.scenario} is {row.kind!r}; allowed: {', '.join(KINDS)}")
+        if row.version not in VERSIONS:
+            raise ValueError(
+                f"{row.scenario} is of {row.version!r}; allowed: {', '.join(VERSIONS)}"
+            )
     return rows
+
+
+def row_for(rows: Sequence[DifferenceRow], full_name: str) -> DifferenceRow | None:
+    """The row that speaks of a scenario; one of its own comes before one for all cases."""
+    found = [row for row in rows if row.covers(full_name)]
+    return min(found, key=lambda row: row.scenario.endswith("/*"), default=None)
 
 
 def render(rows: Sequence[DifferenceRow]) -> str:
     """The page."""
     parts = [_HEAD]
-    for kind, title in KINDS.items():
-        chosen = [row for row in rows if row.kind == kind]
-        if not chosen:
-            continue
-        parts.append(f"\n## {title}\n\n{_EXPLAINED[kind]}\n")
-        parts.append("\n| trace | statement | what differs |\n| --- | --- | --- |\n")
-        parts += [f"| `{row.scenario}` | {row.statement} | {row.note} |\n" for row in chosen]
+    for version in VERSIONS:
+        parts.append(f"\n## MQTT {version}\n")
+        for kind, title in KINDS.items():
+            chosen = [row for row in rows if (row.version, row.kind) == (version, kind)]
+            if not chosen:
+                continue
+            parts.append(f"\n### {title}\n\n{_EXPLAINED[kind]}\n")
+            parts.append("\n| trace | statement | what differs |\n| --- | --- | --- |\n")
+            parts += [f"| `{row.scenario}` | {row.statement} | {row.note} |\n" for row in chosen]
     return "".join(parts)
 
 

@@ -17,7 +17,7 @@ from conformance._client_peer import play_client
 from conformance._core_peer import play_broker
 from conformance._mosquitto import Mosquitto, find_mosquitto
 from conformance._player import Outcome, Result, play
-from conformance._scenario import Scenario, TraceError
+from conformance._scenario import VERSIONS, Scenario, TraceError
 from conformance._side_by_side import PLAYERS, play_side_by_side
 from conformance._socket_peer import SocketPeer
 from conformance._trace import TRACES, load_traces
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", default="", help="only scenarios whose name or statement has this"
     )
+    parser.add_argument("--version", choices=VERSIONS, help="only scenarios for this version")
     parser.add_argument("--traces", type=Path, default=TRACES, help="a trace file or a folder")
     parser.add_argument("--settings", default="", help="what the broker is set to: KEY=VALUE ...")
     parser.add_argument("--ours", action="store_true", help="accept only iotd's own choices")
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if [bool(options.address), options.core, options.mosquitto].count(True) != 1:
         parser.error("say what to play to: HOST:PORT, --core or --mosquitto")
     try:
-        scenarios = [one for one in load_traces(options.traces) if _is_asked(one, options.only)]
+        scenarios = [one for one in load_traces(options.traces) if _is_asked(one, options)]
     except TraceError as error:
         print(error, file=sys.stderr)
         return 2
@@ -98,7 +99,10 @@ def play_to_core(scenario: Scenario) -> Result:
     return play_client(scenario) if scenario.role == "client" else play_broker(scenario)
 
 
-def _is_asked(scenario: Scenario, only: str) -> bool:
+def _is_asked(scenario: Scenario, options: argparse.Namespace) -> bool:
+    only = options.only
+    if options.version and scenario.version != VERSIONS[options.version]:
+        return False
     return only in scenario.full_name or any(only in statement for statement in scenario.proves)
 
 

@@ -12,6 +12,7 @@ from mqtt_core._errors import (
 from mqtt_core._flow import Flow
 from mqtt_core._message import Message, make_message
 from mqtt_core._packets import (
+    Auth,
     ConnAck,
     Connect,
     Disconnect,
@@ -32,19 +33,30 @@ from mqtt_core._packets import (
     make_publish,
 )
 from mqtt_core._properties import NO_PROPERTIES, Properties, PropertyValue
-from mqtt_core._state import CLIENT, CLIENT_MAY_SEND, SERVER, SERVER_MAY_SEND, State
+from mqtt_core._state import (
+    CLIENT,
+    CLIENT_MAY_SEND,
+    CLIENT_MAY_SEND_5,
+    SERVER,
+    SERVER_MAY_SEND,
+    SERVER_MAY_SEND_5,
+    State,
+)
 from mqtt_core._topics import topic_filter_fault, topic_matches, topic_name_fault
 
 __all__ = [
     "CLIENT",
     "CLIENT_MAY_SEND",
+    "CLIENT_MAY_SEND_5",
     "MQTT_3_1",
     "MQTT_3_1_1",
     "MQTT_5",
     "NO_PROPERTIES",
     "SERVER",
     "SERVER_MAY_SEND",
+    "SERVER_MAY_SEND_5",
     "SUCCESS",
+    "Auth",
     "ConnAck",
     "Connect",
     "Connection",

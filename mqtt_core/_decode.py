@@ -1,4 +1,4 @@
-"""Packets from bytes: one function for each type, forward by an index.
+"""Packets of MQTT 3.1 and 3.1.1 from bytes: one function for each type, forward by an index.
 
 Each is given the buffer, where the body of its packet begins and ends, and checks the end
 before every read. Errors carry an index into the buffer, which the connection turns into a
@@ -7,14 +7,17 @@ position in the stream. Sections are those of MQTT 3.1.1.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final
 
 from mypy_extensions import i64
 
 from mqtt_core._codes import (
+    AUTH,
     CLIENT_IDENTIFIER_NOT_VALID,
+    DISCONNECT,
     MQTT_3_1,
     MQTT_3_1_1,
+    MQTT_5,
     PROTOCOL_ERROR,
     PUBREL,
     QUOTA_EXCEEDED,
@@ -39,7 +42,8 @@ from mqtt_core._packets import (
     Unsubscribe,
     Will,
 )
-from mqtt_core._topics import TopicCache, decode_utf8, topic_filter_fault, topic_name_fault
+from mqtt_core._reader import Reader
+from mqtt_core._topics import TopicCache, topic_filter_fault, topic_name_fault
 
 _QOS_0: Final = 0x30
 _QOS_1: Final = 0x32
@@ -54,67 +58,9 @@ _FLAGS_STATEMENT: Final[dict[int, str]] = {
     PUBREL: "MQTT-3.6.1-1",
     SUBSCRIBE: "MQTT-3.8.1-1",
     UNSUBSCRIBE: "MQTT-3.10.1-1",
-    14: "MQTT-3.14.1-1",
+    DISCONNECT: "MQTT-3.14.1-1",
 }
-
-
-@final
-class Reader:
-    """Reads one packet's fields in order, never past its end."""
-
-    __slots__ = ("data", "at", "end")
-
-    def __init__(self, data: bytes, at: int, end: int) -> None:
-        self.data: Final = data
-        self.at = at
-        self.end: Final = end
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether nothing is left of the packet."""
-        return self.at >= self.end
-
-    def byte(self, name: str, statement: str = "") -> int:
-        """One byte."""
-        if self.at >= self.end:
-            raise RemoteProtocolError(f"packet ends before its {name}", statement, self.at)
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def two_bytes(self, name: str, statement: str = "") -> int:
-        """A 16-bit number, most significant byte first (1.5.2)."""
-        if self.at + 2 > self.end:
-            raise RemoteProtocolError(f"packet ends before its {name}", statement, self.at)
-        self.at += 2
-        return (self.data[self.at - 2] << 8) | self.data[self.at - 1]
-
-    def binary(self, name: str, statement: str = "") -> bytes:
-        """Bytes behind a two byte length."""
-        length = self.two_bytes(name, statement)
-        if self.at + length > self.end:
-            raise RemoteProtocolError(
-                f"{name} runs past the end of the packet", statement, self.at - 2
-            )
-        self.at += length
-        return self.data[self.at - length : self.at]
-
-    def text(self, name: str, statement: str = "MQTT-1.5.3-1") -> str:
-        """A UTF-8 string (1.5.3)."""
-        at = self.at
-        data = self.binary(name, statement)
-        text = decode_utf8(data)
-        if text is None:
-            if 0 in data:
-                raise RemoteProtocolError(f"{name} has U+0000", "MQTT-1.5.3-2", at)
-            raise RemoteProtocolError(f"{name} is not UTF-8", statement, at)
-        return text
-
-    def finish(self, statement: str = "") -> None:
-        """Check that the packet ends here."""
-        if self.at != self.end:
-            raise RemoteProtocolError(
-                f"packet has {self.end - self.at} bytes too many", statement, self.at
-            )
+_FLAGS_STATEMENT_5: Final[dict[int, str]] = {**_FLAGS_STATEMENT, AUTH: "MQTT-3.15.1-1"}
 
 
 def check_flags(kind: int, flags: int, level: int, at: int) -> None:
@@ -123,7 +69,10 @@ def check_flags(kind: int, flags: int, level: int, at: int) -> None:
         return
     if level == MQTT_3_1 and flags == _FLAGS[kind] | _DUP and _FLAGS[kind] == 2:
         return  # MQTT 3.1 repeats these with DUP (2.1 there)
-    statement = _FLAGS_STATEMENT.get(kind, "MQTT-2.2.2-2")
+    if level == MQTT_5:
+        statement = _FLAGS_STATEMENT_5.get(kind, "MQTT-2.1.3-1")
+    else:
+        statement = _FLAGS_STATEMENT.get(kind, "MQTT-2.2.2-2")
     raise RemoteProtocolError(f"fixed-header flags are {flags:04b}", statement, at)
 
 
@@ -158,7 +107,7 @@ def decode_publish(data: bytes, start: i64, body: i64, end: i64, topics: TopicCa
             packet = data[start:end]
             if flags:
                 packet = b"\x30" + packet[1:]
-            return Publish(Message(topic, None, 0, flags != 0, (), packet, int(stop - start)))
+            return Publish(Message(topic, None, 0, flags != 0, None, packet, int(stop - start)))
         return Publish(Message(topic, data[stop:end], 0, flags != 0))
     qos = (flags >> 1) & 3
     if qos == 3:
@@ -176,7 +125,7 @@ def decode_publish(data: bytes, start: i64, body: i64, end: i64, topics: TopicCa
             head = data[start:stop]
         else:
             head = _QOS_1_BYTE + data[start + 1 : stop]
-    message = Message(topic, data[stop + 2 : end], int(qos), flags & 1 != 0, (), None, 0, head)
+    message = Message(topic, data[stop + 2 : end], int(qos), flags & 1 != 0, None, None, 0, head)
     return Publish(message, int(packet_id), flags & _DUP != 0)
 
 
@@ -192,7 +141,8 @@ def decode_packet_id(data: bytes, body: i64, end: i64) -> int:
     return packet_id
 
 
-def _protocol_level(reader: Reader) -> int:
+def protocol_level(reader: Reader, newest: int) -> int:
+    """The first two fields of any CONNECT (3.1.2.1, 3.1.2.2), of a version up to `newest`."""
     at = reader.at
     name = reader.binary("protocol name", "MQTT-3.1.4-1")
     if name != b"MQTT" and name != b"MQIsdp":
@@ -200,7 +150,8 @@ def _protocol_level(reader: Reader) -> int:
             "protocol name is neither MQTT nor MQIsdp", "MQTT-3.1.2-1", at, PROTOCOL_ERROR
         )
     level = reader.byte("protocol level", "MQTT-3.1.4-1")
-    if level != (MQTT_3_1_1 if name == b"MQTT" else MQTT_3_1):
+    is_served = level == MQTT_3_1 if name == b"MQIsdp" else MQTT_3_1_1 <= level <= newest
+    if not is_served:
         raise ConnectionRefused(
             f"protocol level {level} of {name.decode()} is not supported",
             "MQTT-3.1.2-2",
@@ -236,10 +187,11 @@ def _decode_will(reader: Reader, flags: int) -> Will:
     return Will(topic.decode(), payload, (flags >> 3) & 3, flags & 0x20 != 0)
 
 
-def decode_connect(data: bytes, body: int, end: int) -> Connect:
-    """CONNECT (3.1). Raises `ConnectionRefused` where CONNACK has a code for what is wrong."""
-    reader = Reader(data, body, end)
-    level = _protocol_level(reader)
+def decode_connect(reader: Reader, level: int) -> Connect:
+    """CONNECT (3.1) from behind the protocol level.
+
+    Raises `ConnectionRefused` where CONNACK has a code for what is wrong.
+    """
     flags = reader.byte("CONNECT flags", "MQTT-3.1.4-1")
     _check_connect_flags(flags, level, reader.at - 1)
     keep_alive_s = reader.two_bytes("keep alive", "MQTT-3.1.4-1")
@@ -370,7 +322,7 @@ def decode_suback(data: bytes, body: int, end: int) -> SubAck:
     return SubAck(packet_id, tuple(reasons))
 
 
-def check_empty(body: i64, end: i64) -> None:
-    """PINGREQ, PINGRESP and DISCONNECT have no body (3.12 to 3.14)."""
+def check_empty(body: i64, end: i64, statement: str = "") -> None:
+    """PINGREQ, PINGRESP and, in 3.1.1, DISCONNECT have no body (3.12 to 3.14)."""
     if body != end:
-        raise RemoteProtocolError(f"packet has {end - body} bytes too many", "", int(body))
+        raise RemoteProtocolError(f"packet has {end - body} bytes too many", statement, int(body))

@@ -1,4 +1,4 @@
-"""Packets to bytes, in the order of `_decode`.
+"""Packets of MQTT 3.1 and 3.1.1 to bytes, in the order of `_decode`; and `encode` for any.
 
 `encode` refuses with `LocalProtocolError` what MQTT forbids, rather than send it: strings over
 65,535 bytes, packet identifier 0, a will that is not there. Sections are those of MQTT 3.1.1.
@@ -11,13 +11,21 @@ from typing import Final
 from mqtt_core._codes import (
     CONNACK_RETURN_CODES,
     LARGEST_REMAINING_LENGTH,
-    LARGEST_STRING_BYTES,
     MQTT_3_1,
     MQTT_3_1_1,
+    MQTT_5,
     SUBACK_FAILURE,
 )
+from mqtt_core._encode5 import encode5
 from mqtt_core._errors import LocalProtocolError
-from mqtt_core._message import encode_remaining_length
+from mqtt_core._fields import (
+    binary_field,
+    frame,
+    packet_id_bytes,
+    text_field,
+    topic_filter_bytes,
+    topic_name_bytes,
+)
 from mqtt_core._packets import (
     ConnAck,
     Connect,
@@ -32,65 +40,15 @@ from mqtt_core._packets import (
     PubRel,
     SubAck,
     Subscribe,
+    Subscription,
     UnsubAck,
     Unsubscribe,
 )
-from mqtt_core._topics import topic_filter_fault, topic_name_fault
+from mqtt_core._topics import topic_name_fault
 
 PINGREQ_BYTES: Final = b"\xc0\x00"
 PINGRESP_BYTES: Final = b"\xd0\x00"
 DISCONNECT_BYTES: Final = b"\xe0\x00"
-
-
-def packet_id_bytes(packet_id: int) -> bytes:
-    """A packet identifier on the wire. Raises `LocalProtocolError` for one out of range."""
-    if not 1 <= packet_id <= 65_535:  # [v3 MQTT-2.3.1-1]
-        raise LocalProtocolError(f"packet identifier {packet_id} is not within 1 to 65,535")
-    return packet_id.to_bytes(2, "big")
-
-
-def _binary(data: bytes, name: str) -> bytes:
-    if len(data) > LARGEST_STRING_BYTES:  # [v3 MQTT-4.7.3-3]
-        raise LocalProtocolError(f"{name} has {len(data)} bytes; 65,535 is the most")
-    return len(data).to_bytes(2, "big") + data
-
-
-def text_bytes(text: str, name: str) -> bytes:
-    """Text as UTF-8. Raises `LocalProtocolError` for U+0000 and surrogates (1.5.3)."""
-    if "\0" in text:
-        raise LocalProtocolError(f"{name} has U+0000")  # [v3 MQTT-1.5.3-2]
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError as error:  # [v3 MQTT-1.5.3-1]
-        raise LocalProtocolError(f"{name} cannot be UTF-8: {error.reason}") from None
-
-
-def _text(text: str, name: str) -> bytes:
-    return _binary(text_bytes(text, name), name)
-
-
-def topic_name_bytes(topic: str) -> bytes:
-    """A topic name as UTF-8. Raises `LocalProtocolError` for one that MQTT forbids (4.7)."""
-    utf8 = text_bytes(topic, "topic name")
-    fault = topic_name_fault(utf8)
-    if fault is not None:
-        raise LocalProtocolError(fault[0])
-    return utf8
-
-
-def topic_filter_bytes(topic_filter: str) -> bytes:
-    """A topic filter as UTF-8. Raises `LocalProtocolError` for one that MQTT forbids (4.7)."""
-    utf8 = text_bytes(topic_filter, "topic filter")
-    fault = topic_filter_fault(utf8)
-    if fault is not None:
-        raise LocalProtocolError(fault[0])
-    return utf8
-
-
-def _frame(first: int, body: bytes) -> bytes:
-    if len(body) > LARGEST_REMAINING_LENGTH:
-        raise LocalProtocolError(f"packet of {len(body)} bytes is over 268,435,455")
-    return bytes([first]) + encode_remaining_length(len(body)) + body
 
 
 def encode_connect(packet: Connect) -> bytes:
@@ -105,23 +63,23 @@ def encode_connect(packet: Connect) -> bytes:
     if not 0 <= packet.keep_alive_s <= 65_535:
         raise LocalProtocolError(f"keep alive {packet.keep_alive_s} is not within 0 to 65,535")
     flags = 0x02 if packet.clean_start else 0
-    payload = _text(packet.client_id, "client identifier")  # [v3 MQTT-3.1.3-3]
+    payload = text_field(packet.client_id, "client identifier")  # [v3 MQTT-3.1.3-3]
     will = packet.will
     if will is not None:  # [v3 MQTT-3.1.2-9]; without one the bits stay 0  [v3 MQTT-3.1.2-11]
         if not 0 <= will.qos <= 2:  # [v3 MQTT-3.1.2-14]
             raise LocalProtocolError(f"will QoS is {will.qos}")
         flags |= 0x04 | (will.qos << 3) | (0x20 if will.retain else 0)
-        payload += _binary(topic_name_bytes(will.topic), "will topic")
-        payload += _binary(will.payload, "will message")
+        payload += binary_field(topic_name_bytes(will.topic), "will topic")
+        payload += binary_field(will.payload, "will message")
     if packet.username is not None:  # [v3 MQTT-3.1.2-18] [v3 MQTT-3.1.2-19]
         flags |= 0x80
-        payload += _text(packet.username, "user name")
+        payload += text_field(packet.username, "user name")
     if packet.password is not None:  # [v3 MQTT-3.1.2-20] [v3 MQTT-3.1.2-21]
         flags |= 0x40
-        payload += _binary(packet.password, "password")
+        payload += binary_field(packet.password, "password")
     name = b"\0\4MQTT" if packet.level == MQTT_3_1_1 else b"\0\6MQIsdp"
     header = name + bytes([packet.level, flags]) + packet.keep_alive_s.to_bytes(2, "big")
-    return _frame(0x10, header + payload)
+    return frame(0x10, header + payload)
 
 
 def encode_connack(packet: ConnAck) -> bytes:
@@ -160,10 +118,20 @@ def encode_subscribe(packet: Subscribe) -> bytes:
     for subscription in packet.subscriptions:
         if not 0 <= subscription.qos <= 2:  # [v3 MQTT-3.8.3-4]
             raise LocalProtocolError(f"requested QoS is {subscription.qos}")
+        if _has_options(subscription):
+            raise LocalProtocolError("MQTT 3.1.1 has no subscription options but the QoS")
         utf8 = topic_filter_bytes(subscription.topic_filter)
-        parts.append(_binary(utf8, "topic filter"))
+        parts.append(binary_field(utf8, "topic filter"))
         parts.append(bytes([subscription.qos]))
-    return _frame(0x82, b"".join(parts))
+    return frame(0x82, b"".join(parts))
+
+
+def _has_options(subscription: Subscription) -> bool:
+    return (
+        subscription.no_local
+        or subscription.retain_as_published
+        or subscription.retain_handling != 0
+    )
 
 
 def encode_suback(packet: SubAck) -> bytes:
@@ -173,7 +141,7 @@ def encode_suback(packet: SubAck) -> bytes:
     if min(packet.reasons) < 0:
         raise LocalProtocolError(f"SUBACK reason is {min(packet.reasons)}")
     codes = [reason if reason <= 2 else SUBACK_FAILURE for reason in packet.reasons]
-    return _frame(0x90, packet_id_bytes(packet.packet_id) + bytes(codes))  # [v3 MQTT-3.9.3-2]
+    return frame(0x90, packet_id_bytes(packet.packet_id) + bytes(codes))  # [v3 MQTT-3.9.3-2]
 
 
 def encode_unsubscribe(packet: Unsubscribe) -> bytes:
@@ -182,12 +150,20 @@ def encode_unsubscribe(packet: Unsubscribe) -> bytes:
         raise LocalProtocolError("UNSUBSCRIBE needs a topic filter")
     parts = [packet_id_bytes(packet.packet_id)]
     for topic_filter in packet.topic_filters:
-        parts.append(_binary(topic_filter_bytes(topic_filter), "topic filter"))
-    return _frame(0xA2, b"".join(parts))
+        parts.append(binary_field(topic_filter_bytes(topic_filter), "topic filter"))
+    return frame(0xA2, b"".join(parts))
 
 
-def encode(packet: Packet) -> bytes:
-    """Any packet as MQTT 3.1.1 bytes. Raises `LocalProtocolError` for what MQTT forbids."""
+def encode(packet: Packet, level: int = MQTT_3_1_1) -> bytes:
+    """Any packet as bytes of a protocol level; CONNECT says its level itself.
+
+    What a version has no place for is left out: in 3.1.1 properties, and reasons but in CONNACK
+    and SUBACK. Raises `LocalProtocolError` for what MQTT forbids.
+    """
+    if isinstance(packet, Connect):
+        return encode5(packet) if packet.level == MQTT_5 else encode_connect(packet)
+    if level == MQTT_5:
+        return encode5(packet)
     if isinstance(packet, Publish):
         return encode_publish(packet)
     if isinstance(packet, PubAck):
@@ -198,8 +174,6 @@ def encode(packet: Packet) -> bytes:
         return b"\x62\x02" + packet_id_bytes(packet.packet_id)  # [v3 MQTT-3.6.1-1]
     if isinstance(packet, PubComp):
         return b"\x70\x02" + packet_id_bytes(packet.packet_id)
-    if isinstance(packet, Connect):
-        return encode_connect(packet)
     if isinstance(packet, ConnAck):
         return encode_connack(packet)
     if isinstance(packet, Subscribe):
@@ -216,4 +190,4 @@ def encode(packet: Packet) -> bytes:
         return PINGRESP_BYTES
     if isinstance(packet, Disconnect):
         return DISCONNECT_BYTES
-    raise LocalProtocolError(f"{type(packet).__name__} is not a packet")
+    raise LocalProtocolError(f"{type(packet).__name__} is not a packet of MQTT 3.1.1")

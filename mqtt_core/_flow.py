@@ -112,7 +112,7 @@ class Flow:
     def start(self, message: Message | None, step: int) -> int:
         """Begin a handshake and return its packet identifier, one that is not in use.
 
-        [v3 MQTT-2.3.1-2] [v3 MQTT-2.3.1-4]
+        [v3 MQTT-2.3.1-2] [v3 MQTT-2.3.1-4] [MQTT-2.2.1-3] [MQTT-2.2.1-4]
         """
         marks = self._marks
         capacity = len(marks)
@@ -122,7 +122,7 @@ class Flow:
         at = self._cursor + 1
         while True:  # ends: at most 65,535 are used, which the window and callers see to
             if at >= capacity:
-                at = 1  # never 0  [v3 MQTT-2.3.1-1]
+                at = 1  # never 0  [v3 MQTT-2.3.1-1] [MQTT-2.2.1-3]
             if marks[at] == FREE:
                 break
             at += 1
@@ -172,7 +172,7 @@ class Flow:
         """Go on to `step`; its message is forgotten once PUBREC has come.
 
         The order becomes that of the step: PUBRELs are repeated in the order of the PUBRECs.
-        [v3 MQTT-4.6.0-4]
+        [v3 MQTT-4.6.0-4] [MQTT-4.6.0-4]
         """
         if step in (AWAITING_PUBCOMP, STORING_PUBREL):
             message = self._messages[packet_id]
@@ -204,7 +204,8 @@ class Flow:
     def unfinished(self, until: int | None = None) -> list[int]:
         """Identifiers in use, in the order in which their present packets were first sent.
 
-        With `until`, a former `order`, only those that had begun by then.  [v3 MQTT-4.6.0-1]
+        With `until`, a former `order`, only those that had begun by then. [v3 MQTT-4.6.0-1]
+        [MQTT-4.6.0-1]
         """
         last = self._order if until is None else until
         marks = self._marks
@@ -223,7 +224,10 @@ class Flow:
         return 0 if held is None else len(held)
 
     def hold(self, packet_id: int) -> bool:
-        """Note a QoS 2 PUBLISH; False for one that is held already.  [v3 MQTT-4.3.3-2]"""
+        """Note a QoS 2 PUBLISH; False for one that is held already.
+
+        [v3 MQTT-4.3.3-2] [MQTT-4.3.3-10]
+        """
         held = self.held
         if held is None:
             self.held = {packet_id}
@@ -234,7 +238,7 @@ class Flow:
         return True
 
     def release(self, packet_id: int) -> bool:
-        """Note a PUBREL; False for an identifier that was not held."""
+        """Note a PUBREL; False for an identifier that was not held.  [MQTT-4.3.3-12]"""
         held = self.held
         if held is None or packet_id not in held:
             return False

@@ -1,7 +1,8 @@
 """The packets of MQTT as plain classes, one for each type, used in both directions.
 
 A packet read from the wire is an event; a packet to be written goes through `encode`. They
-carry no behaviour. Each has a place for the reason code and the properties of MQTT 5.0.
+carry no behaviour. Reason codes and properties are those of MQTT 5.0; in a packet of an older
+version they are what that version can say, and nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from typing import ClassVar, Final, final
 
 from mypy_extensions import mypyc_attr
 
-from mqtt_core._codes import MQTT_3_1_1, SUCCESS
-from mqtt_core._message import Message, make_message
-from mqtt_core._properties import NO_PROPERTIES, Properties
+from mqtt_core._codes import CONTINUE_AUTHENTICATION, MQTT_3_1_1, SUCCESS
+from mqtt_core._message import Message, make_message, split_properties
+from mqtt_core._properties import NO_PROPERTIES, Properties, show_properties
 
 
 @mypyc_attr(acyclic=True)
 class Packet:
-    """Base of all packets: equality and representation from `FIELDS`."""
+    """Base of all packets: equality and representation from `FIELDS`.
+
+    Passwords and authentication data are never part of a representation.
+    """
 
     FIELDS: ClassVar[tuple[str, ...]] = ()
 
@@ -30,8 +34,14 @@ class Packet:
         return hash(tuple(getattr(self, name) for name in self.FIELDS))
 
     def __repr__(self) -> str:
-        shown = [f"{name}={getattr(self, name)!r}" for name in self.FIELDS]
+        shown = [f"{name}={_shown(name, getattr(self, name))}" for name in self.FIELDS]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "properties" and isinstance(value, tuple):
+        return show_properties(value)
+    return repr(value)
 
 
 @final
@@ -58,7 +68,7 @@ class Will(Packet):
 
 @final
 class Connect(Packet):
-    """A client asks for a connection (3.1). The password is never part of a representation."""
+    """A client asks for a connection (3.1)."""
 
     FIELDS: ClassVar[tuple[str, ...]] = (
         "client_id",
@@ -123,15 +133,26 @@ class ConnAck(Packet):
 @final
 @mypyc_attr(acyclic=True)
 class Publish(Packet):
-    """A message on its way (3.3): the message, and what belongs to this one delivery of it."""
+    """A message on its way (3.3): the message, and what belongs to this one delivery of it.
 
-    FIELDS: ClassVar[tuple[str, ...]] = ("message", "packet_id", "dup")
+    `properties` are those of this delivery alone: the topic alias and the subscription
+    identifiers. Those that travel with the message are in `message.properties`.
+    """
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("message", "packet_id", "dup", "properties")
     __match_args__: ClassVar[tuple[str, ...]] = ("topic", "payload", "qos", "retain")
 
-    def __init__(self, message: Message, packet_id: int = 0, dup: bool = False) -> None:
+    def __init__(
+        self,
+        message: Message,
+        packet_id: int = 0,
+        dup: bool = False,
+        properties: Properties = NO_PROPERTIES,
+    ) -> None:
         self.message: Final = message
         self.packet_id: Final = packet_id
         self.dup: Final = dup
+        self.properties: Final = properties
 
     @property
     def topic(self) -> str:
@@ -220,14 +241,34 @@ class PubComp(Packet):
 
 @final
 class Subscription(Packet):
-    """One topic filter of a SUBSCRIBE with the QoS asked for it (3.8.3)."""
+    """One topic filter of a SUBSCRIBE with what is asked for it (3.8.3).
 
-    FIELDS: ClassVar[tuple[str, ...]] = ("topic_filter", "qos")
+    `qos` is the most; the options are those of MQTT 5.0 (3.8.3.1 there). `retain_handling`: 0
+    sends retained messages, 1 only for a new subscription, 2 never.
+    """
+
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        "topic_filter",
+        "qos",
+        "no_local",
+        "retain_as_published",
+        "retain_handling",
+    )
     __match_args__: ClassVar[tuple[str, ...]] = ("topic_filter", "qos")
 
-    def __init__(self, topic_filter: str, qos: int = 0) -> None:
+    def __init__(
+        self,
+        topic_filter: str,
+        qos: int = 0,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        retain_handling: int = 0,
+    ) -> None:
         self.topic_filter: Final = topic_filter
         self.qos: Final = qos
+        self.no_local: Final = no_local
+        self.retain_as_published: Final = retain_as_published
+        self.retain_handling: Final = retain_handling
 
 
 @final
@@ -311,12 +352,26 @@ class PingResp(Packet):
 
 @final
 class Disconnect(Packet):
-    """The last packet of a connection (3.14)."""
+    """The last packet of a connection (3.14); in MQTT 5.0 a server may send it too."""
 
     FIELDS: ClassVar[tuple[str, ...]] = ("reason", "properties")
     __match_args__: ClassVar[tuple[str, ...]] = ("reason",)
 
     def __init__(self, reason: int = SUCCESS, properties: Properties = NO_PROPERTIES) -> None:
+        self.reason: Final = reason
+        self.properties: Final = properties
+
+
+@final
+class Auth(Packet):
+    """A step of enhanced authentication, in MQTT 5.0 (3.15 there)."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("reason", "properties")
+    __match_args__: ClassVar[tuple[str, ...]] = ("reason",)
+
+    def __init__(
+        self, reason: int = CONTINUE_AUTHENTICATION, properties: Properties = NO_PROPERTIES
+    ) -> None:
         self.reason: Final = reason
         self.properties: Final = properties
 
@@ -328,6 +383,12 @@ def make_publish(
     retain: bool = False,
     packet_id: int = 0,
     dup: bool = False,
+    properties: Properties = NO_PROPERTIES,
 ) -> Publish:
-    """A PUBLISH from text and bytes; the topic name is not checked."""
-    return Publish(make_message(topic, payload, qos, retain), packet_id, dup)
+    """A PUBLISH from text and bytes; the topic name is not checked.
+
+    `properties` may have those of the message and those of the delivery. Raises
+    `LocalProtocolError` for what MQTT forbids in them.
+    """
+    own, travelling = split_properties(properties)
+    return Publish(make_message(topic, payload, qos, retain, travelling), packet_id, dup, own)

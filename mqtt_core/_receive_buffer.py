@@ -7,7 +7,7 @@ reserves nothing. The size limit is checked on the length prefix.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import final
 
 from librt.strings import BytesWriter
 from mypy_extensions import i64
@@ -27,7 +27,7 @@ class ReceiveBuffer:
     __slots__ = ("data", "start", "body", "end", "limit_bytes", "_pending", "_needed", "_base")
 
     def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes: Final = limit_bytes
+        self.limit_bytes = limit_bytes
         self.data = b""
         self.start: i64 = 0
         self.body: i64 = 0

@@ -14,6 +14,9 @@ from mqtt_core._codes import LARGEST_STRING_BYTES
 _PLUS: Final = 0x2B
 _HASH: Final = 0x23
 
+SHARE_PREFIX: Final = b"$share/"
+"""How the topic filter of a shared subscription begins; its share name and filter follow."""
+
 TOPIC_OVERHEAD_BYTES: Final = 560
 """What one cached topic takes beside the bytes of its name: objects, table entry, short route."""
 
@@ -23,10 +26,11 @@ def decode_utf8(data: bytes) -> str | None:
 
     Python's decoder refuses surrogates and overlong forms and keeps U+FEFF.
     """
-    if 0 in data:  # [v3 MQTT-1.5.3-2]
+    if 0 in data:  # [v3 MQTT-1.5.3-2] [MQTT-1.5.4-2]
         return None
     try:
-        return data.decode("utf-8")  # [v3 MQTT-1.5.3-1] [v3 MQTT-1.5.3-3]
+        # [v3 MQTT-1.5.3-1] [v3 MQTT-1.5.3-3] [MQTT-1.5.4-1] [MQTT-1.5.4-3]
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         return None
 
@@ -67,6 +71,23 @@ def topic_filter_fault(data: bytes) -> tuple[str, str] | None:
     return None
 
 
+def shared_filter_fault(data: bytes) -> tuple[str, str] | None:
+    """What is wrong with a valid topic filter as a shared one (4.8.2 of MQTT 5.0), or None.
+
+    One that does not begin with $share/ is not shared, and nothing is wrong with it.
+    """
+    if not data.startswith(SHARE_PREFIX):
+        return None
+    group, slash, topic_filter = data[len(SHARE_PREFIX) :].partition(b"/")
+    if not group:
+        return "shared subscription has no share name", "MQTT-4.8.2-1"
+    if _HASH in group or _PLUS in group:
+        return "share name has a wildcard", "MQTT-4.8.2-2"
+    if not slash or not topic_filter:
+        return "shared subscription has no topic filter", "MQTT-4.8.2-2"
+    return None
+
+
 def has_wildcard(data: bytes) -> bool:
     """Whether a valid topic filter has a wildcard."""
     return _HASH in data or _PLUS in data
@@ -76,7 +97,7 @@ def filter_matches(levels: list[bytes], topic: list[bytes]) -> bool:
     """Whether a filter, split into levels, matches a topic name, split into levels (4.7)."""
     first = levels[0]
     if (first == b"#" or first == b"+") and topic[0].startswith(b"$"):
-        return False  # [v3 MQTT-4.7.2-1]
+        return False  # [v3 MQTT-4.7.2-1] [MQTT-4.7.2-1]
     count = len(topic)
     for index, level in enumerate(levels):
         if level == b"#":
@@ -84,7 +105,7 @@ def filter_matches(levels: list[bytes], topic: list[bytes]) -> bool:
         if index >= count:
             return False
         if level != b"+" and level != topic[index]:
-            return False  # bytes, never normalised  [v3 MQTT-4.7.3-4]
+            return False  # bytes, never normalised  [v3 MQTT-4.7.3-4] [MQTT-4.7.3-4]
     return len(levels) == count
 
 

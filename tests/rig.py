@@ -45,7 +45,7 @@ from mqtt_core.broker import (
     Request,
     Write,
 )
-from tests.core import wire
+from tests.core import wire, wire5
 
 START_S = 1_000.0
 WALL_S = 1_700_000_000.0
@@ -65,6 +65,8 @@ class Client:
         self.name = name
         self.room_bytes: int | None = None
         self.lingers = False
+        self.level = 4  # of MQTT, which decides how packets are laid out
+        self.announced = b""  # the properties of CONNACK, in MQTT 5.0
         self.saw_eof = False
         self.has_ended = False  # the broker knows that the transport is gone
         self.received = b""
@@ -99,14 +101,27 @@ class Client:
         """The PUBLISH packets received since the last call; nothing else must have come."""
         return wire.publishes(self.take())
 
+    def publishes5(self) -> list[wire5.Received5]:
+        """The same for a client of MQTT 5.0."""
+        return wire5.publishes(self.take())
+
     def payloads(self) -> list[bytes]:
         """The payloads of the PUBLISH packets received since the last call."""
-        return [publish.payload for publish in self.publishes()]
+        publishes = self.publishes5() if self.level == 5 else self.publishes()
+        return [publish.payload for publish in publishes]
 
-    def subscribe(self, *filters: tuple[str, int], packet_id: int = 1) -> None:
-        """Subscribe and see that it was granted as asked."""
-        self.send(wire.subscribe(packet_id, *filters))
-        granted = wire.suback(packet_id, *(qos for _, qos in filters))
+    def subscribe(
+        self, *filters: tuple[str, int], packet_id: int = 1, properties: bytes = b""
+    ) -> None:
+        """Subscribe and see that it was granted as asked; in MQTT 5.0 the number of a filter is
+        its options, of which the QoS is a part."""
+        qoss = [options & 3 for _, options in filters]
+        if self.level == 5:
+            self.send(wire5.subscribe(packet_id, *filters, properties=properties))
+            granted = wire5.suback(packet_id, *qoss)
+        else:
+            self.send(wire.subscribe(packet_id, *filters))
+            granted = wire.suback(packet_id, *qoss)
         assert self.received.startswith(granted), self.received
         self.received = self.received[len(granted) :]
 
@@ -257,6 +272,39 @@ class Rig:
         answer = wire.connack(present=present)
         assert client.received[:4] == answer, f"{client.received!r}, facts: {self.facts[-3:]!r}"
         client.received = client.received[4:]
+        return client
+
+    def connect5(
+        self,
+        client_id: str,
+        *properties: bytes,
+        clean: bool = True,
+        present: bool = False,
+        keep_alive_s: int = 0,
+        will: wire5.Will5 | None = None,
+        username: str | None = None,
+    ) -> Client:
+        """The same in MQTT 5.0; `announced` of the client has the properties of CONNACK."""
+        client = self.open(client_id)
+        client.level = 5
+        client.send(
+            wire5.connect(
+                client_id,
+                *properties,
+                clean=clean,
+                keep_alive_s=keep_alive_s,
+                will=will,
+                username=username,
+            )
+        )
+        frames, _ = wire.split(client.received)
+        assert frames, f"no CONNACK, facts: {self.facts[-3:]!r}"
+        present_and_reason = frames[0].body[:2]
+        told = f"{frames[0]!r}, facts: {self.facts[-3:]!r}"
+        assert frames[0].first == 0x20, told
+        assert present_and_reason == bytes([1 if present else 0, 0]), told
+        client.announced = wire5.read_properties(frames[0].body[2:])
+        client.received = client.received[len(wire.packet(0x20, frames[0].body)) :]
         return client
 
     def persistent(self, client_id: str, *, present: bool = False) -> Client:

@@ -22,6 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are no part of what is installed
 
 from benchmarks import (  # noqa: E402 (needs the path)
+    _answers,
     _packets,
     brokers,
     compare,
@@ -35,7 +36,7 @@ from benchmarks._clients import Progress, Publisher, Subscriber, publisher_count
 from benchmarks._series import Series, Tally, cycle_for, filter_of, topic_of  # noqa: E402
 from benchmarks._sockets import BenchmarkError, Poller, read_packet  # noqa: E402
 from benchmarks.scenarios import _flood, idle  # noqa: E402
-from benchmarks.workloads import WORKLOADS, Workload  # noqa: E402
+from benchmarks.workloads import LEVELS, WORKLOADS, Workload  # noqa: E402
 
 needs_mosquitto = pytest.mark.skipif(
     shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin") is None,
@@ -146,8 +147,19 @@ def test_a_packet_is_encoded_as_the_standard_says() -> None:
     assert len(long) == 3 + 203
 
 
-def test_a_message_carries_publisher_and_number() -> None:
-    workload = pair(1, publishers=300, messages=9)
+def test_a_packet_of_mqtt_5_has_a_property_length_more() -> None:
+    five = _packets.MQTT_5
+    assert _packets.connect("a", level=five) == bytes.fromhex("100e00044d5154540502000000000161")
+    assert _packets.subscribe(7, ["a/+"], 1, five) == bytes.fromhex("820900070000" + "03612f2b01")
+    assert _packets.publish("t", b"x", level=five) == bytes.fromhex("3005000174" + "0078")
+    assert _packets.publish("t", b"x", qos=1, packet_id=258, level=five) == bytes.fromhex(
+        "32070001740102" + "0078"
+    )
+
+
+@pytest.mark.parametrize("level", LEVELS.values())
+def test_a_message_carries_publisher_and_number(level: int) -> None:
+    workload = pair(1, publishers=300, messages=9)._replace(level=level)
     series = Series(workload, 258)
     frame = series.frame(5)
     assert frame[series.payload_at :] == bytes.fromhex("01020005") + b"x" * 12
@@ -304,6 +316,63 @@ def test_an_answer_to_nothing_is_an_error(data: str, stack: ExitStack) -> None:
         ends.publishers[0].receive_data(bytes.fromhex(data), 0.0)
 
 
+FIVE: Final = _packets.MQTT_5
+
+
+@pytest.mark.parametrize("cut", range(1, 19))
+def test_acknowledgements_with_a_reason_count(cut: int, stack: ExitStack) -> None:
+    ends = Ends(pair(1, messages=4)._replace(level=FIVE), stack)
+    ends.fill()
+    data = bytes.fromhex("40020001 4003000200 40020003 4004000410 00")
+    ends.publishers[0].receive_data(data[:cut], 0.0)
+    ends.publishers[0].receive_data(data[cut:], 0.0)
+    assert ends.progress.acked == 4
+    assert all(tally.in_order for tally in ends.publishers[0].answers)
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_a_pubrel_with_a_reason_is_answered(cut: int, stack: ExitStack) -> None:
+    ends = Ends(pair(2, messages=3)._replace(level=FIVE), stack)
+    data = bytes.fromhex("62020001 6203000200 62020003")
+    ends.subscriber.receive_data(data[:cut], 0.0)
+    ends.subscriber.receive_data(data[cut:], 0.0)
+    assert received(ends.from_subscriber) == bytes.fromhex("70020001 70020002 70020003")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("40020001 4003000297", "publisher 0 was refused with reason 0x97"),
+        ("40020001 e00193", "the broker has disconnected publisher 0 with reason 0x93"),
+        ("e0028200", "the broker has disconnected publisher 0 with reason 0x82"),
+        ("e000", "the broker has disconnected publisher 0 with reason 0x00"),
+    ],
+)
+def test_a_refusal_of_mqtt_5_is_an_error(data: str, said: str, stack: ExitStack) -> None:
+    ends = Ends(pair(1)._replace(level=FIVE), stack)
+    ends.fill()
+    with pytest.raises(BenchmarkError, match=said):
+        ends.publishers[0].receive_data(bytes.fromhex(data), 0.0)
+
+
+def test_a_disconnected_subscriber_is_an_error(stack: ExitStack) -> None:
+    ends = Ends(pair(1)._replace(level=FIVE), stack)
+    with pytest.raises(BenchmarkError, match="has disconnected subscriber 0 with reason 0x8b"):
+        ends.subscriber.receive_data(bytes.fromhex("e0018b"), 0.0)
+
+
+def test_the_receive_maximum_is_found_among_the_properties_of_connack() -> None:
+    assert _answers.receive_maximum(bytes.fromhex("2003000000")) == 65_535
+    assert _answers.receive_maximum(bytes.fromhex("20060000032100ff")) == 255
+    text = b"\x1f\x00\x80" + bytes(128)  # so long that both lengths take two bytes
+    others = bytes.fromhex("2700100000 2600016b000176 13001e 1200026964 2901 210014")
+    size = len(others + text)
+    connack = bytes((0x20, size + 4 - 128 | 0x80, 1, 0, 0, size - 128 | 0x80, 1)) + text + others
+    assert _answers.receive_maximum(connack) == 20
+    with pytest.raises(BenchmarkError, match="CONNACK has property 0x7e"):
+        _answers.receive_maximum(bytes.fromhex("20050000 02 7e00"))
+
+
 def test_acknowledgements_out_of_order_count(stack: ExitStack) -> None:
     ends = Ends(pair(1, messages=3), stack)
     ends.fill()
@@ -338,7 +407,7 @@ def test_percentiles_come_from_the_counts() -> None:
 
 
 @contextmanager
-def faulty_broker(lose: int | None, refuse: bool = False) -> Iterator[int]:
+def faulty_broker(lose: int | None, refuse: str = "") -> Iterator[int]:
     """A broker for one subscriber and one QoS 0 publisher that loses one message; its port."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -349,12 +418,12 @@ def faulty_broker(lose: int | None, refuse: bool = False) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def _serve_badly(listener: socket.socket, lose: int | None, refuse: bool) -> None:
+def _serve_badly(listener: socket.socket, lose: int | None, refuse: str) -> None:
     with ExitStack() as stack:
         subscriber, _ = listener.accept()
         stack.enter_context(subscriber)
         read_packet(subscriber)
-        subscriber.sendall(bytes.fromhex("20020005" if refuse else "20020000"))
+        subscriber.sendall(bytes.fromhex(refuse or "20020000"))
         if refuse:
             return
         read_packet(subscriber)
@@ -396,9 +465,17 @@ def test_one_message_lost_by_the_broker_is_reported(
 
 
 def test_a_refusal_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with faulty_broker(lose=None, refuse=True) as port:
+    with faulty_broker(lose=None, refuse="20020005") as port:
         assert loadgen.main(["--port", str(port), *SMALL]) == 2
     assert "refused bench-sub-0 with 20 02 00 05" in capsys.readouterr().err
+
+
+def test_a_broker_that_does_not_speak_the_version_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with faulty_broker(lose=None, refuse="20020001") as port:
+        assert loadgen.main(["--port", str(port), "--mqtt", "5", *SMALL]) == 2
+    assert "with 20 02 00 01; it does not speak MQTT 5.0" in capsys.readouterr().err
 
 
 def test_no_broker_is_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
@@ -473,15 +550,28 @@ def test_a_broker_that_does_not_start_is_told_with_its_words(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "name", [pytest.param("mosquitto-nodelay", marks=needs_mosquitto), "iotd-pure"]
 )
-def test_every_workload_runs_to_its_end_against_a_real_broker(name: str) -> None:
+@pytest.mark.parametrize("version", LEVELS)
+def test_every_workload_runs_to_its_end_against_a_real_broker(version: str, name: str) -> None:
     with brokers.started([name], None) as (broker,):
         for workload in WORKLOADS.values():
-            small = workload.scaled(0.02)._replace(rate_per_s=workload.rate_per_s * 5)
+            small = workload.scaled(0.02)._replace(
+                rate_per_s=workload.rate_per_s * 5, level=LEVELS[version]
+            )
             result = loadgen.run(small, broker.port, pid=broker.pid)
             assert result["complete"], workload.name
             assert result["in_order"], workload.name
+            assert result["mqtt"] == version
             assert result["delivered"] == small.deliveries
             assert result["acked"] == (small.publishers * small.messages if small.qos else 0)
+
+
+def test_the_window_is_what_the_broker_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with brokers.started(["iotd-pure"], None) as (broker,):
+        options = ["--window", "2000", "--messages", "4000", "--qos", "1", "--json"]
+        assert loadgen.main(["--port", str(broker.port), "--mqtt", "5", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["window"] == 1_024
+        assert loadgen.main(["--port", str(broker.port), *options]) == 0
+        assert json.loads(capsys.readouterr().out)["window"] == 2_000
 
 
 @needs_mosquitto
@@ -498,6 +588,20 @@ def test_brokers_are_compared_by_rounds(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     assert rows[0]["ratio"] == 1
     assert "| q1-pair |" in capsys.readouterr().out
+
+
+def test_versions_are_compared_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "runs.json"
+    arguments = ["--start", "iotd-pure", "--mqtt", "3.1.1", "5", "--only", "q1-pair"]
+    assert compare.main([*arguments, "--runs", "1", "--scale", "0.005", "--json", str(output)]) == 0
+    rows = json.loads(output.read_text())
+    assert [(row["broker"], row["runs"][0]["mqtt"]) for row in rows] == [
+        ("iotd-pure", "3.1.1"),
+        ("iotd-pure/5", "5"),
+    ]
+    assert "| times iotd-pure/5 (CPU) |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -531,16 +635,21 @@ def test_every_scenario_runs_to_its_end(
 # ---- the core alone ----
 
 
-def test_the_core_alone_carries_every_workload() -> None:
+@pytest.mark.parametrize("level", LEVELS.values())
+def test_the_core_alone_carries_every_workload(level: int) -> None:
     for workload in WORKLOADS.values():
-        load = core_micro.CoreLoad(workload.scaled(0.005)._replace(rate_per_s=0.0))
+        small = workload.scaled(0.005)._replace(rate_per_s=0.0, level=level)
+        load = core_micro.CoreLoad(small)
         assert load.run() > 0, workload.name
 
 
 def test_the_core_is_measured_in_a_build_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--scale", "0.001", "--runs", "1", "--only", "q0-pair", "--json"]
-    assert core_micro.main(["--build", "pure", "--python", sys.executable, *options]) == 0
-    assert json.loads(capsys.readouterr().out)["pure"]["q0-pair"] > 0
+    options = ["--scale", "0.001", "--runs", "1", "--only", "q0-pair", "--mqtt", "3.1.1", "5"]
+    where = ["--build", "pure", "--python", sys.executable]
+    assert core_micro.main([*where, *options, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["pure"]
+    assert row["q0-pair"] > 0
+    assert row["q0-pair/5"] > 0
 
 
 def test_a_build_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import iotd
-from adapters.security import PasswordHash
+from adapters.security import PasswordHash, ScramCredential
 from iotd.cli import main
 from iotd.cli._program import build, check_adapters, event_loop
 
@@ -226,6 +226,56 @@ def test_a_password_from_a_pipe_becomes_a_line_for_the_file(
     assert PasswordHash.parse(hashed).matches(b"s3cret")
     file = write(f'[[auth.users]]\nname = "a"\n{line}')
     assert main(["config", "--check", file]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "iterations"),
+    [(["--scram"], 100_000), (["--scram", "--iterations", "4096"], 4_096)],
+)
+def test_a_password_becomes_a_line_for_scram(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    iterations: int,
+) -> None:
+    monkeypatch.setattr("sys.stdin", Pipe(b"s3cret\n"))
+    assert main(["hash-password", *arguments]) == 0
+    line = capsys.readouterr().out
+    assert "s3cret" not in line
+    credential = ScramCredential.parse(tomllib.loads(line)["password_hash"])
+    assert credential.iterations == iterations
+    assert credential.matches(b"s3cret")
+    file = write(f'[[auth.users]]\nname = "a"\n{line}')
+    assert main(["config", "--check", file]) == 0
+
+
+def test_a_password_that_scram_does_not_take_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Pipe(b"s3\x07cret\n"))
+    assert main(["hash-password", "--scram"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "iotd: SCRAM does not take this password: control characters forbidden; "
+        "choose another password\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--iterations", "5000"], "--iterations is about --scram; give both or neither"),
+        (["--scram", "--iterations", "4095"], "found 4095; allowed: 4096 to 1000000"),
+        (["--scram", "--iterations", "1000001"], "found 1000001; allowed: 4096 to 1000000"),
+    ],
+)
+def test_a_cost_that_is_not_allowed_is_told(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["hash-password", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert message in err
 
 
 def test_no_password_is_no_hash(

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from iotd.cli._program import build, event_loop
 from mqtt_core import Connect, encode
 
 RUNTIMES = ("asyncio", "gevent")
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "scram_client.py"
 posix_signals = pytest.mark.skipif(os.name != "posix", reason="platform: no POSIX signals")
 
 
@@ -268,6 +270,45 @@ def test_users_are_let_in_with_their_password_alone(
     program.end()
     text = "\n".join(program.lines)
     for secret in ("s3cret", "wr0ng", "pl41n", hashed):
+        assert secret not in text
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_users_log_in_by_scram_with_the_line_that_was_made_for_them(
+    start: Start, tmp_path: Path, runtime: str
+) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "iotd", "hash-password", "--scram", "--iterations", "4096"],
+        input="s3cret\n", capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    hashed = tomllib.loads(made.stdout)["password_hash"]
+    file = tmp_path / "iotd.toml"
+    file.write_text(USERS.format(hash=hashed), encoding="utf-8")
+    program = start("iotd", "serve", "--config", str(file), "--runtime", runtime)
+    address = program.address()
+    for name, password, output in (
+        ("alice", "s3cret", "logged in as alice\nstill alice\n"),
+        ("bob", "pl41n", "logged in as bob\nstill bob\n"),
+        ("alice", "wr0ng", ""),
+        ("carol", "s3cret", ""),
+    ):
+        client = subprocess.run(
+            [sys.executable, str(EXAMPLE), name, address[0], str(address[1])],
+            input=password + "\n", capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert client.stdout == output
+        assert client.stderr == ("" if output else "refused: not authorized\n")
+        assert client.returncode == (0 if output else 1)
+        program.event("client.disconnected" if output else "client.refused")
+    # The same line serves a client that sends its password.
+    plain, reply = connect(address, "alice", b"s3cret")
+    assert reply == b"\x20\x02\x00\x00"
+    plain.close()
+    program.event("client.disconnected")
+    program.process.terminate()
+    program.end()
+    text = "\n".join(program.lines)
+    for secret in ("s3cret", "wr0ng", "pl41n", hashed.rpartition("$")[2]):
         assert secret not in text
 
 

@@ -74,6 +74,21 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             "iotd.toml:2: storage.data_dir: found 1; allowed: the path of a folder",
         ),
         (
+            "[mqtt5]\nmaximum_qos = 3",
+            "iotd.toml:2: mqtt5.maximum_qos: found 3; allowed: a whole number from 0 to 2",
+        ),
+        (
+            '[mqtt5]\nresponse_information = "a\\u0000"',
+            'iotd.toml:2: mqtt5.response_information: found "a\\u0000"; allowed: a text of at most '
+            "1,024 bytes, without a null character",
+        ),
+        (
+            '[mqtt5]\nserver_redirect = "always"',
+            "iotd.toml:2: mqtt5.server_redirect: needs mqtt5.server_reference, which says where "
+            "clients are sent",
+        ),
+        ("[mqtt]\na = 1", "iotd.toml:1: mqtt: unknown section; did you mean [mqtt5]?"),
+        (
             "[auth]\nallow_anonymous = 1",
             "iotd.toml:2: auth.allow_anonymous: found 1; allowed: true or false",
         ),
@@ -104,7 +119,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (
             "[zzzzzz]",
             "iotd.toml:1: zzzzzz: unknown section; there are "
-            "[server], [session], [router], [auth], [storage], [log]",
+            "[server], [session], [router], [mqtt5], [auth], [storage], [log]",
         ),
         ("\nserver = 1", "iotd.toml:2: server: is a section; write [server]"),
         (
@@ -215,6 +230,18 @@ def test_what_is_shown_of_a_value_is_short_and_prints() -> None:
         (
             'users = [{ name = "a", password_hash = "no hash" }]',
             "auth.users[0]: password_hash is not a hash made by iotd hash-password",
+        ),
+        (
+            'users = [{ name = "a", password_hash = "SCRAM-SHA-256$4096:s3cret" }]',
+            "auth.users[0]: password_hash is not a hash made by iotd hash-password",
+        ),
+        (
+            'scram_secret = "s3cret"',
+            "auth.scram_secret: found text; allowed: text of 16 characters or more, or empty",
+        ),
+        (
+            "scram_secret = 1234567890123456",
+            "auth.scram_secret: found a number; allowed: text of 16 characters or more, or empty",
         ),
         (
             f'users = [{{ name = "a", password_hash = "{HASH}", password = "b" }}]',

@@ -195,6 +195,8 @@ def values_of(key: Key) -> st.SearchStrategy[LimitValue]:
         return st.sampled_from(limit.choices)
     if isinstance(limit.default, bool):
         return st.booleans()
+    if isinstance(limit.default, str):
+        return st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=256)
     if isinstance(limit.default, int):
         return st.integers(int(limit.minimum), int(limit.maximum))
     return st.floats(limit.minimum, limit.maximum)
@@ -203,7 +205,10 @@ def values_of(key: Key) -> st.SearchStrategy[LimitValue]:
 @st.composite
 def some_limits(draw: st.DrawFn) -> dict[str, LimitValue]:
     keys = draw(st.lists(st.sampled_from(LIMIT_KEYS), unique_by=lambda key: key.path))
-    return {key.path: draw(values_of(key)) for key in keys}
+    limits = {key.path: draw(values_of(key)) for key in keys}
+    if "mqtt5.server_redirect" in limits:  # needs a server
+        limits["mqtt5.server_reference"] = limits.get("mqtt5.server_reference") or "other"
+    return limits
 
 
 @given(some_limits())

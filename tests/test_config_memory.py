@@ -8,13 +8,23 @@ from collections.abc import Callable
 
 import pytest
 
+from adapters.security import ScramCredential, UserTable
 from iotd.config._memory import COSTS, PARTS
-from mqtt_core import Connect, Packet, Subscribe, Subscription, Will, encode, make_publish
+from mqtt_core import (
+    MQTT_5,
+    Connect,
+    Packet,
+    Subscribe,
+    Subscription,
+    Will,
+    encode,
+    make_publish,
+    properties,
+)
 from mqtt_core.broker import (
     EOF_BY_PEER,
     FILTER_LEVEL_BYTES,
     RETAINED_LEVEL_BYTES,
-    AllowAll,
     Broker,
     Channel,
     Limits,
@@ -29,7 +39,9 @@ class Rig:
     """A broker with its memory engine and nobody else, on a clock that stands still."""
 
     def __init__(self, limits: Limits) -> None:
-        self.broker = Broker(limits, AllowAll(), bytes, 0.0, 0.0)
+        credential = ScramCredential.make(b"x", iterations=ScramCredential.MIN_ITERATIONS)
+        users = UserTable({"user": credential}, allow_anonymous=True)
+        self.broker = Broker(limits, users, bytes, 0.0, 0.0)
         self.engine = MemoryEngine(limits)
         self.channels: list[Channel] = []
 
@@ -81,6 +93,20 @@ def sessions(rig: Rig) -> None:
         channel.eof(EOF_BY_PEER, 0.0)
         rig.settle()
     rig.channels.clear()
+
+
+def authentications(rig: Rig) -> None:
+    nonce = "n" * 1_000
+    data = (properties.AUTHENTICATION_DATA, f"n,,n=user,r={nonce}".encode())
+    given = ((properties.AUTHENTICATION_METHOD, "SCRAM-SHA-256"), data)
+    for number in range(COUNT):
+        will = Will("w" * 1_000 + "\U0001f600", b"x" * 1_000, 1, False)
+        connect = Connect(f"client-{number}", will=will, level=MQTT_5, properties=given)
+        channel = rig.open()
+        channel.receive_data(encode(connect, MQTT_5), 0.0)
+        rig.settle()
+        assert channel.attempt is not None
+        assert channel.authentication is not None
 
 
 def wills(rig: Rig) -> None:
@@ -149,6 +175,16 @@ SCENARIOS = [
         {"max_connections": COUNT, "max_sessions": COUNT, "max_packet_size_bytes": 256},
     ),
     (sessions, ["sessions"], {"max_sessions": COUNT, "max_packet_size_bytes": 256}),
+    (
+        authentications,
+        ["connections", "CONNECTs under way", "authentications under way"],
+        {
+            "max_connections": COUNT,
+            "max_half_connected": COUNT,
+            "max_sessions": COUNT,
+            "max_packet_size_bytes": 5 * KIB,
+        },
+    ),
     (
         wills,
         ["connections", "sessions", "wills"],

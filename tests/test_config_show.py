@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "IOTD_AUTH_RULES": '[{"topic": "a/\\"%u\\"/#", "user": "u", "allow": false}]',
     "IOTD_AUTH_USERS": f'[{{"name": "u", "password_hash": "{HASH}"}},'
     '{"name": "v", "password": "s3cret"}]',
+    "IOTD_AUTH_SCRAM_SECRET": "0123456789s3cret",
 }
 
 
@@ -75,6 +76,7 @@ def test_json_has_values_origins_and_memory() -> None:
         "from": "environment IOTD_SERVER_MAX_CONNECTIONS",
     }
     assert document["settings"]["auth"]["users"]["value"] == [{"name": "u"}, {"name": "v"}]
+    assert document["settings"]["auth"]["scram_secret"]["value"] == "(set, not shown)"
     parts = document["worst_case_memory"]["parts"]
     assert set(parts) == {part.name for part in PARTS}
     total = document["worst_case_memory"]["total_bytes"]
@@ -89,7 +91,8 @@ def test_toml_gives_the_same_settings_again(tmp_path: Path) -> None:
     file.write_text(
         shown(settings, "toml")
         .replace('{ name = "u" }', f'{{ name = "u", password_hash = "{HASH}" }}')
-        .replace('{ name = "v" }', '{ name = "v", password = "s3cret" }'),
+        .replace('{ name = "v" }', '{ name = "v", password = "s3cret" }')
+        .replace("# scram_secret = (set, not shown)", 'scram_secret = "0123456789s3cret"'),
         encoding="utf-8",
     )
     assert load(file, environment={}).values == settings.values

@@ -9,7 +9,8 @@ import pytest
 
 from conformance import Outcome, Result, Scenario, parse_trace, play
 from conformance._client_peer import play_client
-from conformance._core_peer import CorePeer, Late, limit_settings, play_broker
+from conformance._core_peer import CorePeer, Late, play_broker
+from conformance._policy import limit_settings
 from conformance._side_by_side import play_side_by_side
 
 HELLO = "> 10 rl s'MQTT' 04 02 u60 c'a'\n< 20 02 00 00\n"
@@ -206,3 +207,24 @@ def test_those_that_need_to_be_alone_come_last(load: Load) -> None:
     assert [result.scenario for result in results] == [together, alone] == played
     results = list(play_side_by_side([alone, together], play_one, are_apart=True))
     assert [result.scenario for result in results] == [alone, together]
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_an_open_choice_is_open_for_ours_too(load: Load, first: str) -> None:
+    second = {"a": "b", "b": "a"}[first]
+    result = play_broker(
+        load(
+            f"""a joins
+            b joins
+            {first} subscribes t't' at 0
+            a > 30 rl t't' 'x'
+            one of
+              {second} < 30 rl t't' 'x'
+            or
+              {first} < 30 rl t't' 'x'
+            end
+            """
+        )
+    )
+    assert result.outcome is Outcome.PASSED, result.report()
+    assert not result.choices

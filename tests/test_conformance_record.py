@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adapters.asyncio_server import Server
-from conformance import Outcome, parse_trace
+from conformance import Outcome, Scope, parse_pattern, parse_trace
 from conformance._core_peer import play_broker
 from conformance._recording import CAME, CLOSED, CUT, SENT, Recording
 from conformance.record import RecordingProxy, main
@@ -31,7 +31,7 @@ def recorded(*steps: tuple[float, int, str, bytes]) -> list[str]:
             recording.add_end(at_s, connection, what)
         else:
             recording.add_bytes(at_s, connection, what, data)
-    return recording.trace("name", "What it is.", "MQTT-7.0.0-2").splitlines()
+    return recording.trace("name", "What it is.", "v3: MQTT-7.0.0-2").splitlines()
 
 
 def test_packets_become_lines() -> None:
@@ -130,6 +130,71 @@ def test_connections_are_told_apart() -> None:
         "anonymous-2",
     ]
     assert parse_trace(Path("area/x.trace"), "\n".join(lines))
+
+
+def encoded(text: str) -> bytes:
+    return parse_pattern(text).encode(Scope())
+
+
+def test_what_a_broker_of_5_may_do_otherwise_is_left_open() -> None:
+    connect = "10 rl s'MQTT' 05 c2 u60 [session-expiry-interval 9] c'a' s'u' s'secret'"
+    connack = "20 rl 00 00 [assigned-client-identifier 'x', receive-maximum 20]"
+    lines = recorded(
+        (0.0, 1, SENT, encoded(connect)),
+        (0.0, 1, CAME, encoded(connack)),
+        (0.0, 1, SENT, encoded("82 rl u1 [subscription-identifier 5] t't' 09")),
+        (0.0, 1, CAME, encoded("90 rl u1 [reason-string 'why'] 01")),
+        (0.0, 1, SENT, encoded("32 rl t't' u1 [] 'x' ; 34 rl t't' u2 [] 'y'")),
+        (0.0, 1, CAME, encoded("40 rl u1 10 ; 50 02 u2")),
+        (0.0, 1, SENT, encoded("62 02 u2")),
+        (0.0, 1, CAME, encoded("70 02 u2")),
+        (0.0, 1, CAME, encoded("32 rl t't' u7 [message-expiry-interval 9] 'z'")),
+        (0.0, 1, SENT, encoded("40 rl u7 87 [reason-string 'no']")),
+        (0.0, 1, CAME, encoded("b0 rl u3 [] 11")),
+        (0.0, 1, CAME, encoded("e0 rl 8e []")),
+        (0.0, 1, CLOSED, b""),
+    )
+    assert lines == [
+        "== name",
+        "version: 5.0",
+        "about: What it is.",
+        "proves v3: MQTT-7.0.0-2",
+        "a > 10 rl s'MQTT' 05 c2 u60 [session-expiry-interval 9] c'a' s'u' s'redacted'",
+        "a < 20 rl 00 00 [..]",
+        "a > 82 rl u1 [subscription-identifier 5] t't' 09",
+        "a < 90 rl u1 [..] 01",
+        "a > 32 rl t't' u1 [] 'x'",
+        "a > 34 rl t't' u2 [] 'y'",
+        "a < 40 rl u1 (r10 | r00)",
+        "a < 50 rl u2 r00",
+        "a > 62 02 u2",
+        "any order",
+        "  a < 70 rl u2 r00",
+        "  a < 32 rl t't' $p1 [message-expiry-interval 7-9] 'z'",
+        "end",
+        "a > 40 rl $p1 87 [reason-string 'no']",
+        "a < b0 rl u3 [..] 11",
+        "a < e0 rl r8e",
+        "a = closed",
+    ]
+    assert parse_trace(Path("area/x.trace"), "\n".join(lines))
+
+
+def test_a_broker_may_use_aliases_where_a_client_takes_them() -> None:
+    lines = recorded(
+        (0.0, 1, SENT, encoded("10 rl s'MQTT' 05 02 u60 [topic-alias-maximum 5] c'a'")),
+        (0.0, 1, CAME, encoded("20 rl 00 00 []")),
+        (0.0, 1, CAME, encoded("30 rl t't' [] 'x' ; 32 rl t't' u1 [content-type 'c'] 'y'")),
+    )
+    plain, with_type = lines[7:9]
+    assert plain == "  a < 30 rl (t't' [] | t't' [topic-alias ?] | s'' [topic-alias ?]) 'x'"
+    choice = with_type.partition("32 rl ")[2]
+    for text in (
+        "t't' u1 [content-type 'c']",
+        "t't' u1 [content-type 'c', topic-alias 5]",
+        "s'' u1 [topic-alias 5, content-type 'c']",
+    ):
+        assert parse_pattern(choice).match(encoded(f"{text} 'y'"), Scope()) == 0
 
 
 async def _exchange(address: tuple[str, int], data: bytes, answer_bytes: int) -> None:

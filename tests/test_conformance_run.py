@@ -102,7 +102,7 @@ def test_settings_that_a_broker_has(address: str, capsys: pytest.CaptureFixture[
 
 
 def test_the_core_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--core", "--only", "MQTT-3.12.4-1"]) == 0
+    assert main(["--core", "--only", "v3 MQTT-3.12.4-1"]) == 0
     assert capsys.readouterr().out == "1 passed, 0 failed, 0 skipped\n"
 
 
@@ -132,5 +132,5 @@ def test_a_broken_trace_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_nobody_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["127.0.0.1:1", "--only", "MQTT-3.12.4-1"]) == 2
+    assert main(["127.0.0.1:1", "--only", "v3 MQTT-3.12.4-1"]) == 2
     assert "127.0.0.1:1: " in capsys.readouterr().err

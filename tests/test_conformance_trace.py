@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from conformance import Scenario, TraceError, load_traces, parse_trace
-from conformance._scenario import AnyOrder, Either, Repeat, Send, Wait, walk
+from conformance._scenario import (
+    AnyOrder,
+    Either,
+    Joins,
+    Refused,
+    Repeat,
+    Send,
+    Subscribes,
+    Wait,
+    walk,
+)
 
 PATH = Path("traces/area/file.trace")
 
@@ -95,6 +105,42 @@ def test_blocks() -> None:
     assert scenario.is_timed
 
 
+def test_the_version_of_a_file_and_of_a_scenario() -> None:
+    old, new = parse("version: 5.0\n== old\nversion: 3.1.1\n> 00\n== new\n> 00\n")
+    assert (old.version, new.version) == ("v3", "v5")
+    (plain,) = parse("== plain\n> 00\n")
+    assert plain.version == "v3"
+
+
+def test_steps_of_5() -> None:
+    (scenario,) = parse(
+        """
+        version: 5.0
+        == steps
+        proves v5: P5-3.3.4-3 MQTT-3.3.4-3
+        a joins keep as c'x' with [receive-maximum 1]
+        b joins
+        c joins 3.1.1 resume
+        a subscribes t'a' at 1 with [subscription-identifier 7]
+        a = refused 94 or 82 within 3s
+        """
+    )
+    assert scenario.proves == ("v5 P5-3.3.4-3", "v5 MQTT-3.3.4-3")
+    a, b, c, subscribes, refused = scenario.steps
+    assert isinstance(a, Joins)
+    assert (a.mode, a.level, a.client_id.source) == ("keep", 5, "c'x'")
+    assert a.properties
+    assert a.properties.source == "[receive-maximum 1]"
+    assert isinstance(b, Joins)
+    assert (b.mode, b.level, b.properties) == ("clean", 5, None)
+    assert isinstance(c, Joins)
+    assert (c.mode, c.level, c.client_id.source) == ("resume", 4, "c'c'")
+    assert isinstance(subscribes, Subscribes)
+    assert subscribes.properties
+    assert subscribes.properties.source == "[subscription-identifier 7]"
+    assert refused == Refused(9, "a", (0x94, 0x82), 3.0)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "complaint"),
     [
@@ -103,7 +149,7 @@ def test_blocks() -> None:
         ("== two words\n> 00", 1, "a name of letters, digits"),
         ("== a", 1, "a has no steps; allowed: NAME > BYTES"),
         ("== a\n> 00\n== b\nabout: x", 4, "b has no steps"),
-        ("== a\ncolour: red\n> 00", 2, "unknown header 'colour'; allowed: == NAME, proves v3"),
+        ("== a\ncolour: red\n> 00", 2, "unknown header 'colour'; allowed: == NAME, version"),
         ("== a\nrole: broker\n> 00", 2, "unknown 'broker'; allowed: server, client"),
         ("== a\nneeds: luck\n> 00", 2, "unknown 'luck'; allowed: fake clock"),
         ("== a\nproves v3: 4.8.0-1\n> 00", 2, "'4.8.0-1' is no statement id; allowed: such as"),
@@ -117,7 +163,13 @@ def test_blocks() -> None:
         ("== a\ndistinct $id", 2, r"nothing was bound to $id before"),
         ("== a\na = shut", 2, "unknown 'shut'; allowed: open, closed, nothing"),
         ("== a\na ! explode", 2, "unknown 'explode'; allowed: connect, cut, reset"),
-        ("== a\na joins often", 2, "allowed: joins [clean|keep|resume]"),
+        ("== a\na joins often", 2, "allowed: joins [3.1.1] [clean|keep|resume]"),
+        ("version: 4\n== a\n> 00", 1, "unknown '4'; allowed: 3.1.1, 5.0"),
+        ("== a\nversion: 6\n> 00", 2, "unknown '6'; allowed: 3.1.1, 5.0"),
+        ("== a\na joins with [topic-alias 1]", 2, "MQTT 3.1.1 has no properties"),
+        ("== a\nversion: 5.0\na joins with [..]", 3, "is sent, so it has fixed values"),
+        ("== a\nproves v5: P5-3-1\n> 00", 2, "'P5-3-1' is no statement id"),
+        ("== a\na = refused", 2, "allowed: open, closed, nothing, refused REASON"),
         ("== a\na subscribes t'x' at 3", 2, "allowed: subscribes t'filter' at 0, 1 or 2"),
         ("== a\nany order\n> 00\nend", 3, "only packets that come can be in `any order`"),
         ("== a\nany order\n< 00", 3, "a block is open at the end of the scenario; allowed: end"),

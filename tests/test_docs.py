@@ -16,7 +16,7 @@ pytestmark = pytest.mark.source
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the generators are no part of what is installed
 
-from tools import architecture, includes, states  # noqa: E402 (needs the path)
+from tools import architecture, includes, properties, states  # noqa: E402 (needs the path)
 from tools._page import PageError, finish, table, with_parts  # noqa: E402
 
 FOREIGN_FOLDERS: Final = {"build", "dist", "node_modules"}
@@ -88,7 +88,9 @@ def _anchors(page: Path) -> set[str]:
 # Generated pages
 
 
-@pytest.mark.parametrize("generator", [states, architecture, includes], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "generator", [states, properties, architecture, includes], ids=lambda m: m.__name__
+)
 def test_generated_pages_are_fresh(generator: object, capsys: pytest.CaptureFixture[str]) -> None:
     code = generator.main(["--check"])  # type: ignore[attr-defined]  # a module of tools
     assert code == 0, capsys.readouterr().err

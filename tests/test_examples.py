@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from iotd import Server
-from mqtt_core import ConnAck, Connect, Connection, Packet, Publish, SubAck
+from mqtt_core import MQTT_5, ConnAck, Connect, Connection, Packet, Publish, SubAck, properties
 from mqtt_core.broker import Policy, StaticUsers
 
 EXAMPLES: Final = Path(__file__).resolve().parents[1] / "examples"
@@ -74,6 +74,81 @@ def test_the_plain_socket_client_says_that_it_was_cut_off() -> None:
     assert (code, output) == (1, "")
     # Closing with bytes unread may look like a reset to the client: both are the end.
     assert "connection closed by the peer" in errors or "ConnectionResetError" in errors
+
+
+# A request and its response
+
+
+class ConsoleClient:
+    """The example as a process, and where it connects to."""
+
+    def __init__(self, topic: str, text: str, url: str) -> None:
+        host, _, port = url.removeprefix("tcp://").rpartition(":")
+        self.process = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "request_client.py"), topic, text, host, port],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> tuple[int, str, str]:
+        """Exit code, output, errors."""
+        output, errors = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, output, errors
+
+
+def against_a_server(work: Callable[[str], None], policy: Policy | None = None) -> None:
+    """Call `work` with the address of a server that runs meanwhile."""
+
+    async def run() -> None:
+        async with Server(["tcp://127.0.0.1:0"], policy=policy) as server:
+            await asyncio.to_thread(work, server.addresses[0])
+
+    asyncio.run(run())
+
+
+def answer_once(responder: Client) -> None:
+    """Answer the next request with a wrong mark first, then as it wants it."""
+    request = responder.next_of(Publish)
+    assert isinstance(request, Publish)
+    given = request.message.properties
+    topic = properties.text(given, properties.RESPONSE_TOPIC)
+    mark = properties.binary(given, properties.CORRELATION_DATA)
+    assert topic is not None
+    assert mark is not None
+    for text, data in ((b"wrong", mark + b"?"), (b"42", mark)):
+        same = ((properties.CORRELATION_DATA, data),)
+        responder.connection.send_publish(topic, text, qos=1, now=0.0, properties=same)
+        responder.flush()
+
+
+def test_the_request_client_prints_the_response_to_its_own_request() -> None:
+    def work(url: str) -> None:
+        responder = Client(url, Connect("responder", level=MQTT_5))
+        responder.next_of(ConnAck)
+        responder.connection.send_subscribe([("question", 1)], 0.0)
+        responder.flush()
+        responder.next_of(SubAck)
+        client = ConsoleClient("question", "what is it?", url)
+        answer_once(responder)
+        assert client.end() == (0, "42\n", "")
+        responder.close()
+
+    against_a_server(work)
+
+
+def test_the_request_client_says_that_nobody_answers() -> None:
+    def work(url: str) -> None:
+        assert ConsoleClient("question", "?", url).end() == (1, "", "nobody answers at question\n")
+
+    against_a_server(work)
+
+
+def test_the_request_client_says_that_it_is_refused() -> None:
+    def work(url: str) -> None:
+        assert ConsoleClient("q", "?", url).end() == (1, "", "refused: not authorized\n")
+
+    against_a_server(work, StaticUsers({}, allow_anonymous=False))
 
 
 # A broker in a program

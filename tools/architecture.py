@@ -22,6 +22,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 BROKER: Final = "mqtt_core/broker/_broker.py"
 CHANNEL: Final = "mqtt_core/broker/_channel.py"
 CONNECTION: Final = "mqtt_core/_connection.py"
+WRITING: Final = "mqtt_core/_writing.py"
 STORE: Final = "mqtt_core/broker/_store.py"
 
 # Calls of the contract: file, class, methods and properties, in the order of their use.
@@ -38,12 +39,15 @@ OUT_OF_THE_BROKER: Final = (
 )
 OF_A_CONNECTION: Final = (
     (CONNECTION, "Connection", ("__init__", "receive_data", "events")),
-    (CONNECTION, "Connection", ("send_connect", "send_publish", "send_subscribe")),
-    (CONNECTION, "Connection", ("send_unsubscribe", "send_pingreq", "send_disconnect")),
-    (CONNECTION, "Connection", ("send_puback", "send_pubrec", "send_pubcomp")),
+    (WRITING, "Writing", ("send_connect", "send_publish", "send_subscribe")),
+    (WRITING, "Writing", ("send_unsubscribe", "send_pingreq", "send_disconnect")),
+    (WRITING, "Writing", ("send_puback", "send_pubrec", "send_pubcomp", "send_auth")),
     (CONNECTION, "Connection", ("data_to_send", "wants_read", "wants_close")),
     (CONNECTION, "Connection", ("next_deadline", "advance", "eof")),
 )
+# A class that is a part of another, under whose name its calls are known.
+PART_OF: Final = {"Writing": "Connection"}
+
 PACKAGES: Final = (
     "mqtt_core",
     "mqtt_core/broker",
@@ -85,7 +89,8 @@ def contract(calls: Sequence[tuple[str, str, Sequence[str]]]) -> str:
         for name in names:
             method = methods[name]
             meant = ast.get_docstring(owner if name == "__init__" else method)
-            rows.append([f"`{_call(class_name, method)}`", whole(meant)])
+            shown_as = PART_OF.get(class_name, class_name)
+            rows.append([f"`{_call(shown_as, method)}`", whole(meant)])
     return table(["call", "meaning"], rows)
 
 

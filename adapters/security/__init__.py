@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adapters.security._passwords import PasswordHash
-from adapters.security._users import PasswordThread, UserTable
+from adapters.security._scram import ScramCredential
+from adapters.security._users import PasswordThread, UserTable, parse_hash
 
-__all__ = ["PasswordHash", "PasswordThread", "UserTable"]
+__all__ = ["PasswordHash", "PasswordThread", "ScramCredential", "UserTable", "parse_hash"]

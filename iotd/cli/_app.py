@@ -56,6 +56,13 @@ Ask for a password and print the line for [[auth.users]] in the configuration fi
 Examples:
   iotd hash-password
   printf '%s' "$PASSWORD" | iotd hash-password
+  iotd hash-password --scram
+  iotd hash-password --scram --iterations 4096
+
+The hash is scrypt, for clients that send their password. With --scram the line serves these and
+also clients of MQTT 5.0 that prove by SCRAM-SHA-256 that they know it. Whoever steals such a line
+tries passwords out with less effort, and each login costs the client as much work as a try:
+fewer iterations suit small clients, more of them weak passwords.
 """
 
 
@@ -175,11 +182,28 @@ def _config(
     raise typer.Exit(show_config(config, format))
 
 
-def _hash_password() -> None:
+def _hash_password(
+    scram: Annotated[
+        bool, typer.Option("--scram", help="Make a hash that serves SCRAM-SHA-256 too.")
+    ] = False,
+    iterations: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Cost of --scram, 4096 to 1000000. [default: 100000]"),
+    ] = None,
+) -> None:
     """Taken from `_HASH_HELP`."""
+    from adapters.security import ScramCredential
     from iotd.cli._hash import hash_password
 
-    raise typer.Exit(hash_password())
+    if iterations is not None and not scram:
+        raise typer.BadParameter("--iterations is about --scram; give both or neither")
+    least, most = ScramCredential.MIN_ITERATIONS, ScramCredential.MAX_ITERATIONS
+    count = ScramCredential.DEFAULT_ITERATIONS if iterations is None else iterations
+    if not least <= count <= most:
+        raise typer.BadParameter(
+            f"found {count}; allowed: {least} to {most}", param_hint="--iterations"
+        )
+    raise typer.Exit(hash_password(count if scram else 0))
 
 
 def _app(runtime: str | None) -> tuple[typer.Typer, str]:

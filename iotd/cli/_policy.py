@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from adapters.security import PasswordHash, PasswordThread, UserTable
+from adapters.security import PasswordThread, UserTable, parse_hash
 from iotd.config import Rule, Settings
 from mqtt_core.broker import PUBLISH_ACTION, SUBSCRIBE_ACTION, WILL_ACTION, AllowAll, Policy
 from mqtt_core.broker import Rule as CoreRule
@@ -27,11 +27,12 @@ def policy_of(
     if not settings.users and not settings.rules:
         return AllowAll(), None
     users = UserTable(
-        {user.name: PasswordHash.parse(user.password_hash) for user in settings.users
+        {user.name: parse_hash(user.password_hash) for user in settings.users
          if user.password_hash},
         [_core_rule(rule) for rule in settings.rules],
         passwords={user.name: user.password.encode() for user in settings.users if user.password},
         allow_anonymous=settings.allow_anonymous,
+        scram_secret=settings.scram_secret.encode(),
     )  # fmt: skip
     return users, PasswordThread(users, on_fault)
 

@@ -31,7 +31,8 @@ def check(given: Given, problems: list[Problem]) -> Value | None:
     try:
         return given.key.accept(given.value)
     except NotAllowedError as error:
-        message = f"found {shown(given.value)}; allowed: {error}"
+        found = _kind_of(given.value) if given.key.is_secret else shown(given.value)
+        message = f"found {found}; allowed: {error}"
         problems.append(Problem(given.origin, given.key.path, message))
         return None
 
@@ -110,10 +111,10 @@ def _faults(record: User | Rule) -> list[str]:
 
 def is_password_hash(text: str) -> bool:
     """Whether `text` is a hash that this version can check."""
-    from adapters.security import PasswordHash  # only where there are users
+    from adapters.security import parse_hash  # only where there are users
 
     try:
-        PasswordHash.parse(text)
+        parse_hash(text)
     except ValueError:
         return False
     return True

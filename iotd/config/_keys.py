@@ -21,6 +21,7 @@ SECTIONS: Final = {
     "server": "Listening, connections and their limits.",
     "session": "Sessions, their queues and how long they are kept.",
     "router": "Subscriptions, retained messages and `$SYS`.",
+    "mqtt5": "What MQTT 5.0 lets a broker choose, and its limits.",
     "auth": "Who may connect and what they may do.",
     "storage": "Where state lives.",
     "log": "What is logged and in which form.",
@@ -43,6 +44,7 @@ class Key:
         "default_text",
         "description",
         "flags",
+        "is_secret",
         "limit",
         "name",
         "record",
@@ -63,6 +65,7 @@ class Key:
         flags: tuple[str, ...] = (),
         limit: Limit | None = None,
         record: type[User] | type[Rule] | None = None,
+        is_secret: bool = False,
     ) -> None:
         self.section: Final = section
         self.name: Final = name
@@ -74,6 +77,7 @@ class Key:
         self.flags: Final = flags
         self.limit: Final = limit
         self.record: Final = record
+        self.is_secret: Final = is_secret  # its value is never printed
         self._accept: Final = accept
 
     @property
@@ -157,6 +161,12 @@ def _accept_text(allowed: str) -> Callable[[object], Value]:
     return accept
 
 
+def _accept_secret(found: object) -> Value:
+    if isinstance(found, str) and (not found or len(found) >= _SECRET_LENGTH):
+        return found
+    raise NotAllowedError(_SECRET)
+
+
 def _accept_choice(*choices: str) -> Callable[[object], Value]:
     def accept(found: object) -> Value:
         if isinstance(found, str) and found in choices:
@@ -192,6 +202,8 @@ def _one_of(*choices: str) -> str:
 
 
 _ADDRESSES: Final = 'a list of addresses such as "tcp://127.0.0.1:1883"'
+_SECRET_LENGTH: Final = 16
+_SECRET: Final = f"text of {_SECRET_LENGTH} characters or more, or empty"
 _RUNTIMES: Final = ("asyncio", "gevent")
 _FORMATS: Final = ("human", "json")
 _LEVELS: Final = ("debug", "info", "warning", "error")
@@ -249,6 +261,17 @@ _PLAIN_KEYS: Final = (
         "first that fits decides, and what none fits is denied.",
         accept=_accept_record,
         record=Rule,
+    ),
+    Key(
+        "auth",
+        "scram_secret",
+        "",
+        _SECRET,
+        "Random text that the answers to unknown names are made from (SCRAM-SHA-256). Empty: new "
+        "at each start, so that who compares answers from before and after a restart can tell "
+        "which names exist.",
+        accept=_accept_secret,
+        is_secret=True,
     ),
     Key(
         "storage",

@@ -20,6 +20,8 @@ COSTS: Final[dict[str, tuple[int, str]]] = {
     "SESSION_BYTES": (2_048, "a session, with the engine's record of it"),
     "NAME_BYTES": (4 * 65_535, "the longest user name, four bytes for each character"),
     "WILL_BYTES": (5 * 65_535, "the longest will, four bytes for each character of its topic"),
+    "CONNECT_BYTES": (16 * 65_535, "the longest CONNECT, four bytes for each character"),
+    "EXCHANGE_BYTES": (16_384, "an enhanced authentication under way, with the longest messages"),
     "PLACE_BYTES": (64, "a place of an in-flight window"),
     "IDENTIFIER_BYTES": (512, "a held packet identifier, with the engine's record of it"),
     "VERDICT_BYTES": (1_024, "a remembered decision, with the longest topic that is remembered"),
@@ -57,6 +59,10 @@ PARTS: Final = (
         "max_connections * (2 * output_budget_bytes + max_packet_size_bytes"
         " + 2 * max_unread_answers_bytes)",
     ),
+    Part(
+        "CONNECTs under way", "max_half_connected * min(4 * max_packet_size_bytes, CONNECT_BYTES)"
+    ),
+    Part("authentications under way", "max_connections * EXCHANGE_BYTES"),
     Part("wills", "max_connections * min(4 * max_packet_size_bytes, WILL_BYTES)"),
     Part(
         "sessions",

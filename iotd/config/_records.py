@@ -14,7 +14,11 @@ class User(Struct, frozen=True, kw_only=True):
 
     name: Annotated[Text, Meta(description="User name, as sent in CONNECT.")]
     password_hash: Annotated[
-        str, Meta(description="Hash of the password, made by `iotd hash-password`.")
+        str,
+        Meta(
+            description="Hash of the password, made by `iotd hash-password`; with `--scram` one "
+            "that serves SCRAM-SHA-256 too."
+        ),
     ] = ""
     password: Annotated[
         str, Meta(description="The password itself: for trying things out; prefer the hash.")

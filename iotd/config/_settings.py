@@ -61,6 +61,11 @@ class Settings:
         return cast(bool, self.values["auth.allow_anonymous"])
 
     @property
+    def scram_secret(self) -> str:
+        """What answers to unknown names are made from; empty: new at each start."""
+        return cast(str, self.values["auth.scram_secret"])
+
+    @property
     def log_format(self) -> str:
         """`human` or `json`."""
         return cast(str, self.values["log.format"])
@@ -128,6 +133,10 @@ def _contradictions(
         problems.append(Problem(origins[path], path, message))
 
     _check_storage(values, origins, problems)
+    redirects = values["mqtt5.server_redirect"] != KEYS["mqtt5.server_redirect"].default
+    if redirects and not values["mqtt5.server_reference"]:
+        message = "needs mqtt5.server_reference, which says where clients are sent"
+        problem("mqtt5.server_redirect", message)
     users_unknown = "auth.users" in touched and origins["auth.users"] is DEFAULT
     if users_unknown:
         return problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final, TextIO, cast
 
-from iotd.config._keys import KEYS, SECTIONS, Value
+from iotd.config._keys import KEYS, SECTIONS, Key, Value
 from iotd.config._memory import COSTS
 from iotd.config._records import Rule, User
 from iotd.config._settings import Settings
@@ -13,6 +13,7 @@ from iotd.config._toml_write import public_fields, toml_value
 
 FORMATS: Final = ("table", "toml", "json")
 _SHOWN_ITEMS: Final = 5
+_HIDDEN: Final = "(set, not shown)"
 
 
 def show(settings: Settings, format: str, stream: TextIO) -> None:
@@ -30,7 +31,7 @@ def as_json(settings: Settings) -> str:
     sections: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
     for path, key in KEYS.items():
         sections[key.section][key.name] = {
-            "value": _plain(settings.values[path]),
+            "value": _plain(key, settings.values[path]),
             "from": str(settings.origins[path]),
         }
     parts = settings.worst_case()
@@ -46,20 +47,28 @@ def as_json(settings: Settings) -> str:
 
 
 def as_toml(settings: Settings) -> str:
-    """A file that gives the same configuration; only the passwords have to be filled in."""
+    """A file that gives the same configuration; only passwords and secrets are to be filled in."""
     lines: list[str] = []
     for section in SECTIONS:
         lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
         for path, key in KEYS.items():
             if key.section == section:
                 text = f"{key.name} = {toml_value(settings.values[path])}"
+                if _is_hidden(key, settings.values[path]):
+                    text = f"# {key.name} = {_HIDDEN}"
                 lines.append(f"{text}  # {settings.origins[path]}")
     lines += ["", "# Worst case of memory under these limits, in bytes:"]
     lines += [f"#   {part.name}: {size:,}" for part, size in settings.worst_case()]
     return "\n".join(lines) + "\n"
 
 
-def _plain(value: Value) -> object:
+def _is_hidden(key: Key, value: Value) -> bool:
+    return key.is_secret and bool(value)
+
+
+def _plain(key: Key, value: Value) -> object:
+    if _is_hidden(key, value):
+        return _HIDDEN
     if isinstance(value, tuple):
         return [public_fields(item) if isinstance(item, (User, Rule)) else item for item in value]
     return value
@@ -81,7 +90,7 @@ def _table(settings: Settings, stream: TextIO) -> None:
             if key.section == section:
                 origin = settings.origins[path]
                 style = "dim" if origin.layer == "default" else "bold"
-                value = _brief(settings.values[path])
+                value = _brief(key, settings.values[path])
                 table.add_row(Text(path), Text(value), Text(str(origin)), style=style)
     console.print(table)
     memory = Table("worst case of memory", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -97,8 +106,10 @@ def _table(settings: Settings, stream: TextIO) -> None:
     console.print(Text(f"Names in capitals, in bytes: {costs}."))
 
 
-def _brief(value: Value) -> str:
+def _brief(key: Key, value: Value) -> str:
     """The value, a long list without its tail."""
+    if _is_hidden(key, value):
+        return _HIDDEN
     if isinstance(value, tuple) and len(value) > _SHOWN_ITEMS:
         first = cast(Value, value[:_SHOWN_ITEMS])
         return f"{toml_value(first)[:-1]}, ... ({len(value)} in all)]"

@@ -48,6 +48,9 @@ IOTD_AUTH_USERS='[{"name": "sensor", "password_hash": "$scrypt$..."}]'
 
 `iotd config` prints what is in effect, where each value came from and the most memory that these
 limits allow. `iotd config --check FILE` tells every error at once and exits with 2, or prints `ok`.
+
+Codes in the descriptions, such as CONNACK 0x03, are those of MQTT 3.1.1. What a client of MQTT 5.0
+is told instead stands beside them in [mqtt5.md](mqtt5.md#limits-and-how-they-are-told).
 """
 
 _USERS: Final = """\
@@ -59,6 +62,16 @@ Make a hash with `iotd hash-password`: it asks for the password and prints the l
 The hash is scrypt, with a cost of 16 MiB and tens of milliseconds for whoever tries passwords out.
 It is checked on a thread of its own, never by what serves the other clients; a password that has
 been right once is remembered as a keyed digest in memory, so that a fleet reconnects quickly.
+
+A client of MQTT 5.0 need not send its password: with the authentication method `SCRAM-SHA-256`
+(RFC 7677) it proves that it knows it, and the broker proves that it has its hash. For that the hash
+is made by `iotd hash-password --scram`; it reads `SCRAM-SHA-256$...` and serves clients that send
+the password as well. It is PBKDF2 of 100,000 iterations, which need time and no memory, so that
+scrypt is better where nobody uses SCRAM. The client has to do that work at each login: for a small
+one make the hash with `--iterations 4096`. A user with a scrypt hash cannot log in by SCRAM, one
+with a `password` can. Names and passwords are compared in the form that SASLprep (RFC 4013) gives
+them. Whoever logs in by SCRAM is known to the rules by the name in this list, and a CONNECT that
+has another user name beside it is refused. A name of more than 256 characters cannot log in so.
 
 Without users and rules everybody may connect, and a user name that a client sends is not checked
 and means nothing. With either, a user name that is not in the list is refused.

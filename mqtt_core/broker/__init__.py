@@ -18,6 +18,7 @@ from mqtt_core.broker._auth import (
     DENY,
     PUBLISH_ACTION,
     SUBSCRIBE_ACTION,
+    UNKNOWN_METHOD,
     WILL_ACTION,
     AllowAll,
     AuthorizeRequest,
@@ -33,6 +34,7 @@ from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Ch
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
 from mqtt_core.broker._limits import LIMITS, Limit, Limits, LimitValue
 from mqtt_core.broker._memory_engine import MemoryEngine
+from mqtt_core.broker._particulars import Options, Particulars
 from mqtt_core.broker._retained import LEVEL_BYTES as RETAINED_LEVEL_BYTES
 from mqtt_core.broker._retained import RetainedMessages
 from mqtt_core.broker._router import LEVEL_BYTES as FILTER_LEVEL_BYTES
@@ -46,6 +48,7 @@ from mqtt_core.broker._store import (
     DeleteRetained,
     DeleteSubscription,
     Done,
+    DropExpired,
     EndSession,
     Engine,
     Failed,
@@ -104,6 +107,7 @@ __all__ = [
     "SUCCESS",
     "TOPIC_OVERHEAD_BYTES",
     "TRANSPORT_ERROR",
+    "UNKNOWN_METHOD",
     "WILL_ACTION",
     "AllowAll",
     "Append",
@@ -118,6 +122,7 @@ __all__ = [
     "DeleteRetained",
     "DeleteSubscription",
     "Done",
+    "DropExpired",
     "EndSession",
     "Engine",
     "Fact",
@@ -130,6 +135,8 @@ __all__ = [
     "MatchRetained",
     "MemoryEngine",
     "Operation",
+    "Options",
+    "Particulars",
     "Policy",
     "PutRetained",
     "QueuePage",

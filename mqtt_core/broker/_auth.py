@@ -2,6 +2,10 @@
 
 A `Policy` answers at once where it can. Where it cannot, the question goes out as a request
 and the channel that it is about waits for the decision; nobody else does.
+
+Enhanced authentication (4.12 of MQTT 5.0) is a row of such questions: each message of the client
+is a request with its `method` and `data`, and the decision either ends the exchange or goes on
+with a message for the client.
 """
 
 from __future__ import annotations
@@ -10,7 +14,17 @@ from collections.abc import Sequence
 from hmac import compare_digest
 from typing import Final, Protocol, final
 
-from mqtt_core._codes import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED, SUCCESS
+from mqtt_core._codes import (
+    BAD_AUTHENTICATION_METHOD,
+    BAD_USER_NAME_OR_PASSWORD,
+    CONTINUE_AUTHENTICATION,
+    NOT_AUTHORIZED,
+    SERVER_BUSY,
+    SERVER_UNAVAILABLE,
+    SUCCESS,
+    UNSPECIFIED_ERROR,
+)
+from mqtt_core._reasons import BY_SERVER, SENDERS
 from mqtt_core._topics import filter_matches, has_wildcard
 
 PUBLISH_ACTION: Final = 1
@@ -26,9 +40,30 @@ ASK: Final = 2
 
 @final
 class AuthRequest:
-    """Whether a client may connect (3.1.4). The password is in no representation."""
+    """Whether a client may connect (3.1.4), or stay connected after a re-authentication.
 
-    __slots__ = ("token", "client_id", "username", "password", "listener", "peer", "level")
+    `method` is the authentication method of its CONNECT, None for a client that has none; what
+    follows is about methods alone. `data` is what the client has sent in this step, None for
+    nothing. All steps of one exchange have the same number `exchange`, that no other exchange of
+    this process has, and in each the `state` of the decision before it, None in the first. In a
+    re-authentication `username` is who the client is by now. Password and data are in no
+    representation.
+    """
+
+    __slots__ = (
+        "token",
+        "client_id",
+        "username",
+        "password",
+        "listener",
+        "peer",
+        "level",
+        "method",
+        "data",
+        "is_reauthentication",
+        "exchange",
+        "state",
+    )
 
     def __init__(
         self,
@@ -39,6 +74,12 @@ class AuthRequest:
         listener: str,
         peer: str,
         level: int,
+        *,
+        method: str | None = None,
+        data: bytes | None = None,
+        is_reauthentication: bool = False,
+        exchange: int = 0,
+        state: object = None,
     ) -> None:
         self.token: Final = token
         self.client_id: Final = client_id
@@ -47,12 +88,21 @@ class AuthRequest:
         self.listener: Final = listener
         self.peer: Final = peer
         self.level: Final = level
+        self.method: Final = method
+        self.data: Final = data
+        self.is_reauthentication: Final = is_reauthentication
+        self.exchange: Final = exchange
+        self.state: Final = state
 
     def __repr__(self) -> str:
-        return (
-            f"AuthRequest(token={self.token}, client_id={self.client_id!r}, "
-            f"username={self.username!r}, listener={self.listener!r}, peer={self.peer!r})"
+        shown = (
+            f"token={self.token}, client_id={self.client_id!r}, username={self.username!r}, "
+            f"listener={self.listener!r}, peer={self.peer!r}"
         )
+        if self.method is not None:
+            kind = ", re-authentication" if self.is_reauthentication else ""
+            shown += f", method={self.method!r}, exchange={self.exchange}{kind}"
+        return f"AuthRequest({shown})"
 
 
 @final
@@ -81,35 +131,71 @@ class AuthorizeRequest:
 class Decision:
     """The answer to either request.
 
-    `reason` is a code of MQTT 5.0, `SUCCESS` to accept. `is_unrestricted` (for an
-    `AuthRequest`) says that the client may use every topic, so that none is asked for.
+    `reason` is a code of MQTT 5.0, `SUCCESS` to accept. What follows is for an `AuthRequest`.
+    `is_unrestricted` says that the client may use every topic, so that none is asked for.
+    `username` is who the client is, None for the user name of its CONNECT: rules are about it.
+
+    For one with a method, `CONTINUE_AUTHENTICATION` asks the client for another message, and
+    `data` goes to the client with that or with the acceptance (None for none). `state` is
+    whatever the next step has to know: the broker keeps it for this exchange and no longer.
+    Data and state are in no representation.
     """
 
-    __slots__ = ("reason", "is_unrestricted")
+    __slots__ = ("reason", "is_unrestricted", "data", "username", "state")
 
-    def __init__(self, reason: int = SUCCESS, is_unrestricted: bool = False) -> None:
+    def __init__(
+        self,
+        reason: int = SUCCESS,
+        is_unrestricted: bool = False,
+        *,
+        data: bytes | None = None,
+        username: str | None = None,
+        state: object = None,
+    ) -> None:
         self.reason: Final = reason
         self.is_unrestricted: Final = is_unrestricted
+        self.data: Final = data
+        self.username: Final = username
+        self.state: Final = state
 
     @property
     def is_accepted(self) -> bool:
         """Whether the answer is yes."""
         return self.reason == SUCCESS
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the client is asked for another message."""
+        return self.reason == CONTINUE_AUTHENTICATION
+
     def __repr__(self) -> str:
-        return f"Decision(reason=0x{self.reason:02X}, is_unrestricted={self.is_unrestricted})"
+        shown = f"reason=0x{self.reason:02X}, is_unrestricted={self.is_unrestricted}"
+        if self.username is not None:
+            shown += f", username={self.username!r}"
+        return f"Decision({shown})"
 
 
 ACCEPTED: Final = Decision()
 ACCEPTED_UNRESTRICTED: Final = Decision(SUCCESS, True)
 DENIED: Final = Decision(NOT_AUTHORIZED)
+UNKNOWN_METHOD: Final = Decision(BAD_AUTHENTICATION_METHOD)  # [MQTT-4.12.0-1]
+
+
+def refusal_reason(reason: int, kind: int) -> int:
+    """The code of a refusal as CONNACK or a server's DISCONNECT can say it, which is `kind`."""
+    if UNSPECIFIED_ERROR <= reason <= 0xFF and SENDERS[kind][reason] & BY_SERVER:
+        return reason
+    return SERVER_BUSY if reason == SERVER_UNAVAILABLE else NOT_AUTHORIZED
 
 
 class Policy(Protocol):
     """What answers; both methods are synchronous and have no effects."""
 
     def authenticate(self, request: AuthRequest) -> Decision | None:
-        """Decide about a CONNECT, or None to have the request sent outside."""
+        """Decide about a CONNECT, or None to have the request sent outside.
+
+        A request with a `method` that the policy does not know gets `UNKNOWN_METHOD`.
+        """
         ...
 
     def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
@@ -125,7 +211,9 @@ class AllowAll:
     """Every client may do everything."""
 
     def authenticate(self, request: AuthRequest) -> Decision | None:
-        """Accept."""
+        """Accept; there is no authentication method where everybody may come."""
+        if request.method is not None:
+            return UNKNOWN_METHOD
         return ACCEPTED_UNRESTRICTED
 
     def authorize(self, client_id: str, username: str | None, action: int, topic: str) -> int:
@@ -246,6 +334,8 @@ class StaticUsers:
 
     def authenticate(self, request: AuthRequest) -> Decision | None:
         """Compare user name and password with the table, in constant time."""
+        if request.method is not None:
+            return UNKNOWN_METHOD
         accepted = ACCEPTED if self._rules else ACCEPTED_UNRESTRICTED
         if request.username is None:
             return accepted if self._allow_anonymous else DENIED

@@ -29,8 +29,10 @@ from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
-from mqtt_core.broker._endings import Endings
+from mqtt_core.broker._endings import EXCHANGE_DEADLINE, Endings
+from mqtt_core.broker._exchanging import Exchanging
 from mqtt_core.broker._facts import FACT_ERROR, Fact, shown
+from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._incoming import Incoming
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
@@ -39,6 +41,8 @@ from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._stats import Stats, SysTopics
 from mqtt_core.broker._store import Completion, Failed, Request
+from mqtt_core.broker._subscribing import Subscribing
+from mqtt_core.broker._wills import Wills
 from mqtt_core.broker._workspace import WAIT_NO, Workspace
 
 RUNNING: Final = 0
@@ -90,6 +94,7 @@ class Broker:
         "_endings",
         "_authorizer",
         "_connecting",
+        "_exchanging",
         "_incoming",
         "_sys",
         "_mode",
@@ -117,19 +122,21 @@ class Broker:
         self._authorizer: Final = Authorizer(ws)
         self._committing: Final = Committing(ws, self._delivery, self._sending)
         self._publishing: Final = Publishing(ws, self._delivery, self._committing, self._authorizer)
-        self._sessions: Final = Sessions(ws, self._delivery)
+        self._sessions: Final = Sessions(ws, self._delivery, Wills(ws, self._publishing))
         self._endings: Final = Endings(ws, self._sessions, self._publishing)
         self._connecting: Final = Connecting(
             ws, self._sessions, self._sending, self._authorizer, self._endings
         )
+        self._exchanging: Final = Exchanging(ws, self._connecting, self._endings)
+        gating = Gating(ws, self._committing)
         self._incoming: Final = Incoming(
             ws,
             self._sending,
             self._publishing,
-            self._committing,
-            self._bursts,
-            self._authorizer,
+            Subscribing(ws, self._bursts, self._authorizer, gating),
+            gating,
             self._connecting,
+            self._exchanging,
             self._endings,
         )
         self._sys: Final = SysTopics(ws.stats, version, now)
@@ -149,6 +156,9 @@ class Broker:
             topics=ws.topics,
             writers=ws.writers,
             max_packet_size_bytes=ws.limits.max_packet_size_bytes,
+            max_user_properties=ws.limits.max_user_properties,
+            max_property_bytes=ws.limits.max_property_bytes,
+            max_alias_bytes=ws.limits.max_alias_bytes,
             max_filters=ws.limits.max_filters_per_packet * _MOST_FILTERS,
             now=now,
         )
@@ -268,6 +278,7 @@ class Broker:
             statement=error.statement,
             offset=error.offset,
             detail=error.message,
+            reason=error.reason,
         )
 
     def _fault(self, channel: Channel | None, error: Exception) -> None:
@@ -347,7 +358,10 @@ class Broker:
 
     def on_channel_deadline(self, channel: Channel, kind: int, now: float) -> None:
         """`Channel.on_deadline`."""
-        self._endings.on_deadline(channel, kind)
+        if kind == EXCHANGE_DEADLINE:
+            self._exchanging.timed_out(channel)
+        else:
+            self._endings.on_deadline(channel, kind)
 
     # Decisions and completions
 
@@ -359,7 +373,10 @@ class Broker:
         if channel is None or channel.close != CLOSE_NO:
             return
         try:
-            if channel.asked is not None:
+            authentication = channel.authentication
+            if authentication is not None and authentication.token == token:
+                self._exchanging.decided(channel, authentication, decision)
+            elif channel.asked is not None:
                 self._authorizer.decided(channel, decision)
                 channel.wait = WAIT_NO
                 attempt = channel.attempt
@@ -451,7 +468,7 @@ class Broker:
         self._fault(channel, error)
         if fan_out.then is not None:
             try:
-                self._publishing.publish_will(fan_out.then)
+                self._publishing.publish_will(fan_out.then, fan_out.publisher)
             except Exception as another:  # noqa: BLE001 - the fault barrier
                 self._fault(None, another)
 

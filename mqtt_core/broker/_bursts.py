@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final, cast, final
 
 from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._particulars import RETAINED, Particulars
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._retained import Position
 from mqtt_core.broker._sending import Sending
@@ -31,7 +32,14 @@ class Bursts:
         self._ws: Final = workspace
         self._sending: Final = sending
 
-    def start(self, session: Session, channel: Channel, topic_filter: bytes, qos: int) -> None:
+    def start(
+        self,
+        session: Session,
+        channel: Channel,
+        topic_filter: bytes,
+        qos: int,
+        identifier: int = 0,
+    ) -> None:
         """Send the retained messages that match a new subscription.  [v3 MQTT-3.3.1-6]"""
         is_local = topic_filter.startswith(b"$SYS/") or topic_filter == b"$SYS"
         bursts = session.bursts
@@ -39,7 +47,8 @@ class Bursts:
             bursts = {}
             session.bursts = bursts
         # One that has not ended begins again; what is under way for it is dropped.
-        bursts[topic_filter] = RetainedBurst(topic_filter, qos, is_local)
+        particulars = Particulars(True, (identifier,)) if identifier else RETAINED
+        bursts[topic_filter] = RetainedBurst(topic_filter, qos, is_local, particulars)
         self._ws.mark_dirty(channel)
 
     def stop(self, session: Session, topic_filter: bytes) -> None:
@@ -146,16 +155,24 @@ class Bursts:
             if channel is not None:
                 ws.mark_dirty(channel)
             return
-        if channel is None:
+        if channel is None or not self._has_room(session, burst, len(messages)):
             burst.left = messages
             if not messages and page.position is None:
                 self.stop(session, burst.topic_filter)
+            elif channel is not None:
+                ws.mark_dirty(channel)
             return
         for message in messages:
             self._sending.send_retained(session, channel, message, burst)
         if page.position is None:
             self.stop(session, burst.topic_filter)
         ws.mark_dirty(channel)
+
+    def _has_room(self, session: Session, burst: RetainedBurst, count: int) -> bool:
+        """Whether a page fits: its client may have come back meanwhile, with a smaller window."""
+        if session.resend is not None:
+            return False
+        return not burst.qos or self._ws.flow_of(session).room(session.reserved) >= count
 
     def page_failed(self, session: Session, reason: str) -> None:
         """The store does not answer: the client is to come back later."""

@@ -40,11 +40,14 @@ SHUT_DOWN: Final = 15
 UNAUTHORIZED: Final = 16
 TOO_MANY_HALF_CONNECTED: Final = 17
 ANSWERS_UNREAD: Final = 18
+DISCONNECTED_WITH_WILL: Final = 19
 
 _CAUSES: Final[dict[int, tuple[str, int, bool]]] = {
     OPEN: ("open", SUCCESS, False),
     # A client that says DISCONNECT takes its will back.  [v3 MQTT-3.14.4-3]
     CLIENT_DISCONNECTED: ("client disconnected", SUCCESS, False),
+    # [MQTT-3.14.4-3]
+    DISCONNECTED_WITH_WILL: ("client disconnected, will wanted", SUCCESS, True),
     EOF_BY_PEER: ("connection closed by the client", UNSPECIFIED_ERROR, True),
     TRANSPORT_ERROR: ("connection lost", UNSPECIFIED_ERROR, True),
     KEEP_ALIVE_EXPIRED: ("keep-alive expired", KEEP_ALIVE_TIMEOUT, True),

@@ -14,14 +14,22 @@ from mqtt_core._output import Output
 from mqtt_core._packets import Packet, Will
 from mqtt_core.broker._causes import OPEN
 from mqtt_core.broker._deadlines import Deadline
+from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_NO
 
 if TYPE_CHECKING:
     from mqtt_core.broker._broker import Broker
     from mqtt_core.broker._connecting import Attempt
+    from mqtt_core.broker._exchanging import Authentication
     from mqtt_core.broker._publishing import FanOut
     from mqtt_core.broker._session import Session
+
+LAYOUT_3: Final = 0
+LAYOUT_5: Final = 1
+LAYOUT_5_OWN: Final = 2
+"""How a channel's packets are laid out: as in MQTT 3.1.1, as in 5.0 and shared by all, or made
+for this client alone, because it takes topic aliases or limits the size of packets."""
 
 CLOSE_NO: Final = 0
 CLOSE_AFTER_FLUSH: Final = 1
@@ -52,7 +60,11 @@ class Channel(Work):
         "output",
         "session",
         "attempt",
+        "authentication",
         "will",
+        "layout",
+        "aliases",
+        "max_packet_bytes",
         "cause",
         "close",
         "wants_read",
@@ -71,6 +83,7 @@ class Channel(Work):
         "asked",
         "fan_out",
         "acks",
+        "unanswered",
         "uncommitted",
         "buffered",
         "unread_answers",
@@ -102,7 +115,11 @@ class Channel(Work):
         self.transport: object = None
         self.session: Session | None = None
         self.attempt: Attempt | None = None
+        self.authentication: Authentication | None = None  # where CONNECT named a method
         self.will: Will | None = None
+        self.layout = LAYOUT_3
+        self.aliases: OutboundAliases | None = None
+        self.max_packet_bytes = 0  # the client takes no larger ones; 0 for no limit
         self.cause = OPEN
         self.close = CLOSE_NO
         self.wants_read = True
@@ -121,6 +138,7 @@ class Channel(Work):
         self.asked: tuple[int, bytes] | None = None
         self.fan_out: FanOut | None = None
         self.acks: deque[GatedAck] | None = None
+        self.unanswered = 0  # messages begun in MQTT 5.0, whose exchange has not ended (4.9)
         self.uncommitted = 0
         self.unread_answers = 0  # bytes of answers behind a socket that takes nothing
         self.buffered = 0  # bytes of input counted in the total
@@ -153,6 +171,12 @@ class Channel(Work):
     def has_room(self) -> bool:
         """Whether messages that wait may be written to the output."""
         return self.is_writable and not self.is_full and self.close == CLOSE_NO
+
+    def exchange_ended(self) -> None:
+        """A message of the client has got its last answer; it may have come on an earlier
+        connection, where it was counted."""
+        if self.unanswered:
+            self.unanswered -= 1
 
     def receive_data(self, chunk: bytes, now: float) -> None:
         """Bytes from the client. Never raises."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
+from mqtt_core._codes import SUCCESS
 from mqtt_core._message import Message
 from mqtt_core._packets import Publish
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED
@@ -39,6 +40,7 @@ class Commitment:
         "channel",
         "session",
         "packet_id",
+        "reason",
         "waiters",
         "outstanding",
         "is_complete",
@@ -49,12 +51,18 @@ class Commitment:
     )
 
     def __init__(
-        self, message: Message, channel: Channel | None, session: Session | None, packet_id: int
+        self,
+        message: Message,
+        channel: Channel | None,
+        session: Session | None,
+        packet_id: int,
+        reason: int,
     ) -> None:
         self.message: Final = message
         self.channel = channel  # whose reading pauses when the store is behind
         self.session: Final = session
         self.packet_id: Final = packet_id
+        self.reason: Final = reason  # of the acknowledgements
         self.waiters: list[tuple[Channel, GatedAck]] = []
         self.outstanding = 0  # parts that have no answer yet
         self.is_complete = False  # no part will be added
@@ -106,15 +114,19 @@ class Committing:
         self._told_quota_at = -_QUOTA_EPISODE_S
 
     def begin(
-        self, message: Message, channel: Channel | None, packet: Publish | None
+        self,
+        message: Message,
+        channel: Channel | None,
+        packet: Publish | None,
+        reason: int = SUCCESS,
     ) -> Commitment:
-        """A message that may have something to be stored."""
+        """A message that may have something to be stored; to be acknowledged with `reason`."""
         session: Session | None = None
         packet_id = 0
         if channel is not None and packet is not None and message.qos == 2:
             session = channel.session
             packet_id = packet.packet_id
-        commitment = Commitment(message, channel, session, packet_id)
+        commitment = Commitment(message, channel, session, packet_id, reason)
         if session is not None and not session.is_ended:
             if session.unstored is None:
                 session.unstored = {}
@@ -145,7 +157,7 @@ class Committing:
             if commitment.outstanding or commitment.has_failed or commitment.waiters:
                 self._wait(commitment, channel, packet)
             else:
-                self.acknowledge(channel, packet)
+                self.acknowledge(channel, packet, commitment.reason)
         self._settle(commitment)
 
     def repeat(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
@@ -167,7 +179,7 @@ class Committing:
     def _wait(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
         if channel.close != CLOSE_NO:
             return
-        ack = GatedAck(_ack(packet), False)
+        ack = GatedAck(_ack(packet, commitment.reason), False)
         if channel.acks is None:
             channel.acks = deque()
         channel.acks.append(ack)
@@ -205,20 +217,21 @@ class Committing:
         commitment = part.commitment
         commitment.outstanding -= 1
         if isinstance(completion, Done) and completion.retained >= 0:
-            self._note_retained_count(completion)
+            self.note_retained_count(completion)
         resting = part.resting
         if resting is not None:
             for session, gated in resting.gated:
                 gated.is_ready = True
                 self._sending.open_gate(session)
-            for session, _ in resting.stored:
+            for session, _, _ in resting.stored:
                 if session.channel is not None:
                     ws.mark_dirty(session.channel)
         self._settle(commitment)
         if part.channel is not None:
             ws.let_go(part.channel, commitment.message.size_bytes)
 
-    def _note_retained_count(self, done: Done) -> None:
+    def note_retained_count(self, done: Done) -> None:
+        """A write has told how many retained messages there are."""
         if done.request_id > self._counted_at:  # completions come in any order
             self._counted_at = done.request_id
             self._ws.stats.retained_messages = done.retained
@@ -263,17 +276,24 @@ class Committing:
 
     # Acknowledgements
 
-    def acknowledge(self, channel: Channel, packet: Publish) -> None:
-        """Acknowledge by QoS, behind those that still wait.  [v3 MQTT-3.3.4-1]"""
+    def acknowledge(self, channel: Channel, packet: Publish, reason: int = SUCCESS) -> None:
+        """Acknowledge by QoS, behind those that still wait.
+
+        [v3 MQTT-3.3.4-1] [MQTT-3.3.4-1] [MQTT-3.4.2-1] [MQTT-3.5.2-1]
+        """
         qos = packet.message.qos
         if qos == 0 or channel.close != CLOSE_NO:
             return
         ws = self._ws
         if channel.acks is not None:  # [v3 MQTT-4.6.0-2] [v3 MQTT-4.6.0-3]
-            channel.acks.append(GatedAck(_ack(packet), True))
+            channel.acks.append(GatedAck(_ack(packet, reason), True))
             ws.pause_if_behind(channel)
             return
-        ws.answer(channel, 0x40 if qos == 1 else 0x50, packet.packet_id)
+        if qos == 1:
+            channel.exchange_ended()
+            ws.answer(channel, 0x40, packet.packet_id, reason)
+        else:
+            ws.answer(channel, 0x50, packet.packet_id, reason)
 
     def send_acks(self, channel: Channel) -> None:
         """Send the acknowledgements whose turn has come."""
@@ -281,12 +301,18 @@ class Committing:
         if acks is None or channel.close != CLOSE_NO:
             return
         while acks and acks[0].is_ready:
-            self._ws.answer_with(channel, acks.popleft().data)
+            data = acks.popleft().data
+            if data[0] == 0x40:
+                channel.exchange_ended()
+            self._ws.answer_with(channel, data)
         if not acks:
             channel.acks = None
         self._ws.resume_if_caught_up(channel)
 
 
-def _ack(packet: Publish) -> bytes:
-    first = b"\x40\x02" if packet.message.qos == 1 else b"\x50\x02"
-    return first + packet.packet_id.to_bytes(2, "big")
+def _ack(packet: Publish, reason: int) -> bytes:
+    packet_id = packet.packet_id
+    first = 0x40 if packet.message.qos == 1 else 0x50
+    if reason:
+        return bytes([first, 3, packet_id >> 8, packet_id & 0xFF, reason])
+    return bytes([first, 2, packet_id >> 8, packet_id & 0xFF])

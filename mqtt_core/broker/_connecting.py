@@ -10,24 +10,49 @@ from __future__ import annotations
 
 from typing import Final, cast, final
 
+from mqtt_core._announced import Announced
 from mqtt_core._codes import (
     CLIENT_IDENTIFIER_NOT_VALID,
+    CONNACK,
     CONNACK_RETURN_CODES,
+    MQTT_3_1,
+    MQTT_3_1_1,
+    MQTT_5,
     NOT_AUTHORIZED,
+    PACKET_TOO_LARGE,
+    PAYLOAD_FORMAT_INVALID,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    SERVER_BUSY,
+    SERVER_MOVED,
     SERVER_UNAVAILABLE,
     SUCCESS,
+    TOPIC_NAME_INVALID,
+    USE_ANOTHER_SERVER,
     reason_name,
 )
+from mqtt_core._encode import encode
 from mqtt_core._errors import RemoteProtocolError
-from mqtt_core._packets import ConnAck, Connect
-from mqtt_core.broker._auth import ASK, DENY, WILL_ACTION, AuthRequest, Decision
+from mqtt_core._packets import ConnAck, Connect, Will
+from mqtt_core._properties import AUTHENTICATION_DATA, Properties
+from mqtt_core.broker._announcing import (
+    connack_properties,
+    keep_alive_s,
+    reason_properties,
+    session_expiry_s,
+)
+from mqtt_core.broker._auth import ASK, DENY, WILL_ACTION, AuthRequest, Decision, refusal_reason
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
-from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._channel import LAYOUT_5, LAYOUT_5_OWN, Channel
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._facts import FACT_ERROR
+from mqtt_core.broker._limits import MOVED, WHEN_FULL
+from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._pending import Pending
-from mqtt_core.broker._sending import Sending
+from mqtt_core.broker._publishing import is_text_if_said_so
+from mqtt_core.broker._sending import IDENTIFIER_BYTES, Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._store import (
@@ -45,6 +70,9 @@ from mqtt_core.broker._store import (
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
 _GENERATED_ID_BYTES: Final = 16
+_SHOWN_METHOD: Final = 64  # characters of what a client calls its method
+_VERSIONS: Final[dict[int, str]] = {MQTT_3_1: "3.1", MQTT_3_1_1: "3.1.1", MQTT_5: "5.0"}
+_PACKET_AROUND_BYTES: Final = 64  # what a delivery may have more than what was published
 
 
 @final
@@ -55,27 +83,37 @@ class Attempt:
         "channel",
         "connect",
         "client_id",
+        "username",
         "number",
         "is_unrestricted",
+        "data",
+        "expiry_s",
         "is_over",
         "record",
         "new_key",
         "ended_key",
         "lost_key",
+        "stale_key",
         "saves_will",
     )
 
-    def __init__(self, channel: Channel, connect: Connect, client_id: str, number: int) -> None:
+    def __init__(
+        self, channel: Channel, connect: Connect, client_id: str, number: int, expiry_s: int
+    ) -> None:
         self.channel: Final = channel
         self.connect: Final = connect
         self.client_id: Final = client_id
         self.number: Final = number  # greater than that of any CONNECT that came before
+        self.expiry_s: Final = expiry_s  # how long its session outlives the connection
+        self.username = connect.username  # or who the policy says it is
         self.is_unrestricted = False
+        self.data: bytes | None = None  # for the client, in CONNACK
         self.is_over = False  # its channel has ended, or a newer attempt has won
         self.record: SessionRecord | None = None
         self.new_key = 0  # of a session stored for this attempt, or for an earlier one
         self.ended_key = 0  # of a stored session that this attempt ends
         self.lost_key = 0  # of a session that the store does not have any more
+        self.stale_key = 0  # of a session that has ended since the store was asked
         self.saves_will = False  # what it has stored says which will the client has
 
 
@@ -120,10 +158,28 @@ class Connecting:
             )
             return
         token = ws.next_id()
-        channel.attempt = Attempt(channel, connect, client_id, token)
-        if channel.is_over_limit:
-            self.refuse(channel, SERVER_UNAVAILABLE, "max_connections is reached")
+        attempt = Attempt(channel, connect, client_id, token, session_expiry_s(connect, limits))
+        channel.attempt = attempt
+        if not self._fits(connect, client_id):
+            self.refuse(channel, PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
             return
+        if limits.server_reference and limits.server_redirect != WHEN_FULL:
+            reason = SERVER_UNAVAILABLE
+            if connect.level == MQTT_5:
+                has_moved = limits.server_redirect == MOVED
+                reason = SERVER_MOVED if has_moved else USE_ANOTHER_SERVER
+            detail = "clients are served elsewhere"
+            self.refuse(channel, reason, detail, limits.server_reference)
+            return
+        if channel.is_over_limit:
+            reason = SERVER_BUSY
+            if limits.server_reference and connect.level == MQTT_5:
+                reason = USE_ANOTHER_SERVER
+            reference = limits.server_reference
+            self.refuse(channel, reason, "max_connections is reached", reference)
+            return
+        if channel.connection.exchange is not None:
+            return  # asked about message by message: `_exchanging`
         request = AuthRequest(
             token,
             client_id,
@@ -144,12 +200,15 @@ class Connecting:
         attempt = channel.attempt
         assert attempt is not None
         if not decision.is_accepted:
-            reason = decision.reason
-            if reason not in CONNACK_RETURN_CODES:
+            reason = refusal_reason(decision.reason, CONNACK)
+            if attempt.connect.level != MQTT_5 and reason not in CONNACK_RETURN_CODES:
                 reason = NOT_AUTHORIZED
             self.refuse(channel, reason, "authentication failed")
             return
         attempt.is_unrestricted = decision.is_unrestricted
+        if decision.username is not None:
+            attempt.username = decision.username
+        attempt.data = decision.data
         self.claim(attempt)
 
     def claim(self, attempt: Attempt) -> None:
@@ -160,14 +219,18 @@ class Connecting:
         client_id = attempt.client_id
         if will is not None:
             utf8 = will.topic.encode()
+            if attempt.connect.level == MQTT_5:
+                reason, detail = self._check_will5(will)
+                if reason:
+                    self.refuse(channel, reason, detail)
+                    return
             if utf8 == b"$SYS" or utf8.startswith(b"$SYS/"):
                 self.refuse(channel, NOT_AUTHORIZED, "the will's topic is read-only")
                 return
-            limit = ws.limits.max_topic_levels
-            if utf8.count(b"/") >= limit:
-                raise RemoteProtocolError(f"the will's topic has more than {limit} levels")
+            if utf8.count(b"/") >= ws.limits.max_topic_levels:
+                raise RemoteProtocolError(self._too_deep())
             if not attempt.is_unrestricted:
-                username = attempt.connect.username
+                username = attempt.username
                 verdict = self._authorizer.ask(channel, client_id, username, WILL_ACTION, utf8)
                 if verdict == ASK:
                     return
@@ -179,8 +242,8 @@ class Connecting:
         if self._sessions.newest_connect(client_id) > attempt.number:
             self._endings.end(channel, TAKEN_OVER)  # while the decision was out
             return
-        if not self._sessions.has_room(client_id, not attempt.connect.clean_start):
-            self.refuse(channel, SERVER_UNAVAILABLE, "max_sessions is reached")
+        if not self._sessions.has_room(client_id, attempt.expiry_s > 0):
+            self.refuse(channel, QUOTA_EXCEEDED, "max_sessions is reached")
             return
         claims = self._sessions.claims
         older = claims.get(client_id)
@@ -190,6 +253,23 @@ class Connecting:
             self._endings.end(older.channel, TAKEN_OVER)
         request_id = ws.next_id()
         ws.submit(ClaimSession(request_id, client_id), PendingClaim(self, attempt))
+
+    def _check_will5(self, will: Will) -> tuple[int, str]:
+        """Why a will is not served, as only a client of MQTT 5.0 can be told; `SUCCESS` if it
+        is."""
+        limits = self._ws.limits
+        if will.qos > limits.maximum_qos:  # [MQTT-3.2.2-12]
+            return QOS_NOT_SUPPORTED, "the will's QoS is not served"
+        if will.retain and not limits.retain_available:  # [MQTT-3.2.2-13]
+            return RETAIN_NOT_SUPPORTED, "wills are not retained here"
+        if will.topic.count("/") >= limits.max_topic_levels:
+            return TOPIC_NAME_INVALID, self._too_deep()
+        if limits.validate_payload_format and not is_text_if_said_so(will.properties, will.payload):
+            return PAYLOAD_FORMAT_INVALID, "the will's payload is not UTF-8"
+        return SUCCESS, ""
+
+    def _too_deep(self) -> str:
+        return f"the will's topic has more than {self._ws.limits.max_topic_levels} levels"
 
     def claimed(self, attempt: Attempt, record: SessionRecord | None) -> None:
         """Store what the CONNECT asks for; its CONNACK rests on that.
@@ -204,29 +284,33 @@ class Connecting:
             self._forget_unborn(client_id)
             return
         connect = attempt.connect
+        if record is not None and record.session == attempt.stale_key:
+            record = None
         stored_key = 0 if record is None else record.session
         is_unborn = stored_key != 0 and sessions.unborn.get(client_id) == stored_key
         known = sessions.get(client_id)
-        if known is not None and known.key != stored_key:
-            attempt.lost_key = known.key
+        if known is None or known.key != stored_key:
+            attempt.lost_key = 0 if known is None else known.key
+            attempt.record = None if is_unborn else record
         if not is_unborn:
-            attempt.record = record
             sessions.unborn.pop(client_id, None)  # never stored, or ended since
         operations: list[Operation] = []
-        if connect.clean_start:
-            if stored_key:  # [v3 MQTT-3.1.2-6]
-                attempt.ended_key = stored_key
-                operations.append(EndSession(stored_key))
+        is_kept = attempt.expiry_s > 0
+        if stored_key and (connect.clean_start or (is_unborn and not is_kept)):
+            # [v3 MQTT-3.1.2-6] [MQTT-3.1.2-4]
+            attempt.ended_key = stored_key
+            operations.append(EndSession(stored_key))
         elif is_unborn:
             attempt.new_key = stored_key
-        elif not stored_key:
+        if is_kept and not attempt.new_key and (connect.clean_start or not stored_key):
             attempt.new_key = ws.next_number()
             sessions.unborn[client_id] = attempt.new_key
             operations.append(SaveSession(attempt.new_key, client_id))
-        older = None if known is None else known.channel
-        if connect.will is not None or (older is not None and older.will is not None):
+        if connect.will is not None or (known is not None and known.has_will):
             # [v3 MQTT-3.1.2-8]
             attempt.saves_will = True
+            if known is not None and known.will is not None:
+                known.will.is_stored = False
             operations.append(SaveWill(client_id, connect.will))
         if operations:
             ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
@@ -261,17 +345,23 @@ class Connecting:
         if known is not None and known.key and known.key == attempt.lost_key:
             sessions.end(known)
             known = None
+        is_there = known is not None or attempt.record is not None or attempt.new_key != 0
+        if attempt.expiry_s and not attempt.connect.clean_start and not is_there:
+            self.claimed(attempt, None)  # the session that was there has ended meanwhile
+            return
         sessions.forget_claim(attempt)
         session, is_present = self._session_for(attempt, known)
         session.connect_number = attempt.number
+        session.expiry_s = attempt.expiry_s
         session.is_unrestricted = attempt.is_unrestricted
         session.username = None  # kept only where rules will ask for it
         if not attempt.is_unrestricted:
-            session.username = attempt.connect.username
+            session.username = attempt.username
         channel.attempt = None
         channel.will = attempt.connect.will
-        self._answer(channel, ConnAck(is_present, SUCCESS))  # [v3 MQTT-3.2.0-1]
+        self._accept(attempt, is_present)
         sessions.attach(session, channel)
+        self._obey(session, channel, attempt.connect)
         self._endings.connected(channel)
         ws.stats.connects_accepted += 1
         ws.tell("client.connected", channel, detail=_describe(attempt, is_present))
@@ -280,15 +370,48 @@ class Connecting:
         ws.mark_dirty(channel)
         ws.queue_work(channel)
 
+    def _accept(self, attempt: Attempt, is_present: bool) -> None:
+        connect = attempt.connect
+        limits = self._ws.limits
+        properties = connack_properties(connect, limits, attempt.client_id)
+        if attempt.channel.connection.exchange is not None:
+            properties += data_properties(attempt.data)
+        # [v3 MQTT-3.2.0-1] [MQTT-3.2.0-1] [MQTT-3.1.4-5]
+        connack = ConnAck(is_present, SUCCESS, properties)
+        attempt.channel.connection.keep_alive_s = keep_alive_s(connect, limits)
+        self._answer(attempt.channel, connack)
+
+    def _obey(self, session: Session, channel: Channel, connect: Connect) -> None:
+        """Keep to what the client has said that it takes."""
+        limits = self._ws.limits
+        window = limits.max_inflight_messages
+        if connect.level == MQTT_5:
+            announced = Announced(connect.properties)
+            window = min(window, announced.receive_maximum)  # [MQTT-3.3.4-9]
+            channel.layout = LAYOUT_5
+            most = min(announced.topic_alias_maximum, limits.max_outbound_aliases)
+            if most:  # [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+                channel.aliases = OutboundAliases(most, limits.max_alias_bytes)
+                channel.layout = LAYOUT_5_OWN
+            largest = limits.max_packet_size_bytes + _PACKET_AROUND_BYTES
+            largest += limits.max_subscriptions_per_session * IDENTIFIER_BYTES
+            if announced.maximum_packet_size < largest:
+                channel.max_packet_bytes = announced.maximum_packet_size
+                channel.layout = LAYOUT_5_OWN
+        if window < limits.max_inflight_messages or session.flow is not None:
+            self._ws.flow_of(session).window = window
+
     def _session_for(self, attempt: Attempt, known: Session | None) -> tuple[Session, bool]:
         """The session, and whether it was there before.  [v3 MQTT-3.1.4-3]"""
         sessions = self._sessions
         if attempt.connect.clean_start:
             if known is not None:
                 sessions.end(known)
-            return sessions.make(attempt.client_id, 0), False  # [v3 MQTT-3.2.2-1]
+            sessions.unborn.pop(attempt.client_id, None)
+            # [v3 MQTT-3.2.2-1] [MQTT-3.2.2-2]
+            return sessions.make(attempt.client_id, attempt.new_key), False
         if known is not None:
-            return known, True  # [v3 MQTT-3.2.2-2]
+            return known, True  # [v3 MQTT-3.2.2-2] [MQTT-3.2.2-3]
         if attempt.record is not None:
             return sessions.restore(attempt.record), True
         sessions.unborn.pop(attempt.client_id, None)
@@ -315,7 +438,7 @@ class Connecting:
         sessions = self._sessions
         client_id = attempt.client_id
         if attempt.saves_will and not sessions.is_will_replaced(client_id):
-            self._ws.record(SaveWill(client_id, sessions.will_to_store(client_id)))
+            sessions.wills.save_again(client_id, sessions.get(client_id))
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
@@ -333,29 +456,69 @@ class Connecting:
         self._forget_unborn(attempt.client_id)
         self._restore_will(attempt)
 
-    def refuse(self, channel: Channel, reason: int, detail: str) -> None:
-        """Answer with a refusal and end the connection.  [v3 MQTT-3.2.2-5]"""
-        self._answer(channel, ConnAck(False, reason))  # [v3 MQTT-3.2.2-4]
-        self._endings.end(channel, REFUSED, detail=f"{reason_name(reason)}: {detail}")
+    def refuse(
+        self, channel: Channel, reason: int, detail: str, server_reference: str = ""
+    ) -> None:
+        """Answer with a refusal and end the connection.
+
+        [v3 MQTT-3.2.2-5] [MQTT-3.1.4-2] [MQTT-3.2.2-7]
+        """
+        properties: Properties = ()
+        attempt = channel.attempt
+        if attempt is not None and attempt.connect.level == MQTT_5:
+            most = Announced(attempt.connect.properties).maximum_packet_size
+            properties = reason_properties(detail, most, server_reference)
+        # [v3 MQTT-3.2.2-4] [MQTT-3.2.2-6]
+        self._answer(channel, ConnAck(False, reason, properties))
+        if channel.connection.level != MQTT_5:  # else its reason is told anyway
+            detail = f"{reason_name(reason)}: {detail}"
+        self._endings.end(channel, REFUSED, detail=detail, reason=reason)
 
     def _answer(self, channel: Channel, connack: ConnAck) -> None:
         ws = self._ws
+        connection = channel.connection
+        if connection.level == MQTT_5 and connack.reason != SUCCESS:
+            if len(encode(connack, MQTT_5)) > connection.peer.maximum_packet_size:
+                return  # [MQTT-3.1.2-24] [MQTT-4.13.2-1]
         ws.mark_dirty(channel)
-        channel.connection.send_connack(connack, ws.now)
+        connection.send_connack(connack, ws.now)
         ws.stats.packets_sent += 1
+
+    def _fits(self, connect: Connect, client_id: str) -> bool:
+        """Whether the client takes a packet as large as its CONNACK.  [MQTT-3.1.2-24]"""
+        if connect.level != MQTT_5:
+            return True
+        connack = ConnAck(False, SUCCESS, connack_properties(connect, self._ws.limits, client_id))
+        most = Announced(connect.properties).maximum_packet_size
+        return len(encode(connack, MQTT_5)) <= most
+
+
+def data_properties(data: bytes | None) -> Properties:
+    """The property of CONNACK and AUTH that has the data of a method, if there is any."""
+    return () if data is None else ((AUTHENTICATION_DATA, data),)
+
+
+def describe_method(channel: Channel) -> str:
+    """The authentication method of a client, for logs and reason strings."""
+    exchange = channel.connection.exchange
+    return "" if exchange is None else f"method {exchange.method[:_SHOWN_METHOD]!r}"
 
 
 def _describe(attempt: Attempt, is_present: bool) -> str:
     connect = attempt.connect
-    version = "3.1.1" if connect.level == 4 else "3.1"
-    kind = "clean session" if connect.clean_start else "persistent session"
-    parts = [
-        f"MQTT {version}",
-        kind + (", resumed" if is_present else ""),
-        f"keep-alive {connect.keep_alive_s} s",
-    ]
-    if connect.username is not None:
-        parts.append(f"user {connect.username!r}")
+    parts = [f"MQTT {_VERSIONS[connect.level]}"]
+    if connect.level == MQTT_5:
+        parts.append("clean start" if connect.clean_start else "session kept")
+        parts.append(f"session expiry {attempt.expiry_s} s")
+    else:
+        parts.append("clean session" if connect.clean_start else "persistent session")
+    if is_present:
+        parts.append("resumed")
+    parts.append(f"keep-alive {attempt.channel.connection.keep_alive_s} s")
+    if attempt.channel.connection.exchange is not None:
+        parts.append(describe_method(attempt.channel))
+    if attempt.username is not None:
+        parts.append(f"user {attempt.username!r}")
     if connect.will is not None:
         parts.append(f"will on {connect.will.topic!r}")
     return ", ".join(parts)

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from mqtt_core._flow import (
-    AWAITING_PUBACK,
-    AWAITING_PUBREC,
-    FLOOR_BYTES,
-)
+from mqtt_core._flow import FLOOR_BYTES
 from mqtt_core._message import Message
 from mqtt_core._output import REFERENCE_BYTES
 from mqtt_core.broker._causes import QUEUE_FULL
-from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._channel import LAYOUT_3, LAYOUT_5, Channel
 from mqtt_core.broker._facts import FACT_WARNING
 from mqtt_core.broker._limits import DISCONNECT, DROP_OLDEST
+from mqtt_core.broker._particulars import Particulars, make_particulars
 from mqtt_core.broker._queue import Queue
-from mqtt_core.broker._router import Subscriber
+from mqtt_core.broker._router import Subscriber, Subscribers
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import GatedSend, Session
 from mqtt_core.broker._store import (
@@ -43,8 +40,8 @@ class Resting:
         self.message: Final = message
         self.number: Final = number
         self.targets: Final[list[Target]] = []
-        # Sessions whose queues the message joins in the engine, and at which QoS.
-        self.stored: Final[list[tuple[Session, int]]] = []
+        # Sessions whose queues the message joins in the engine, and at which QoS and with what.
+        self.stored: Final[list[tuple[Session, int, Particulars | None]]] = []
         self.gated: Final[list[tuple[Session, GatedSend]]] = []
 
     def operation(self) -> Append:
@@ -56,13 +53,17 @@ class Resting:
 class Delivery:
     """Delivers messages to sessions."""
 
-    __slots__ = ("resting", "_ws", "_sending", "_budget")
+    __slots__ = ("resting", "publisher", "found", "_ws", "_sending", "_budget")
 
     def __init__(self, workspace: Workspace, sending: Sending) -> None:
         self._ws: Final = workspace
         self._sending: Final = sending
         self._budget: Final = workspace.limits.output_budget_bytes
-        self.resting: Resting | None = None  # of the message that is being delivered
+        # Of the message that is being delivered: what it has led to in the store, whose it is,
+        # and the filters that match its topic.
+        self.resting: Resting | None = None
+        self.publisher: Session | None = None
+        self.found: list[Subscribers] = []
 
     # Many receivers
 
@@ -89,12 +90,16 @@ class Delivery:
             if subscriber.index < 0:
                 continue  # unsubscribed while the fan-out was waiting  [v3 MQTT-3.10.4-2]
             session = subscriber.session
-            if seen is not None:
-                if session.number in seen:
+            if seen is not None and session.number in seen:
+                continue
+            particulars: Particulars | None = None
+            if subscriber.options is not None or (seen is not None and session.optioned):
+                if self._is_local(subscriber):
                     continue
-                if len(session.subscriptions) > 1:
-                    seen.add(session.number)
-            self.deliver(session, message, qos)
+                particulars = self._particulars(subscriber, message, seen is not None)
+            if seen is not None and len(session.subscriptions) > 1:
+                seen.add(session.number)
+            self.deliver(session, message, qos, particulars)
 
     def _to_all_at_qos_0(
         self,
@@ -105,10 +110,14 @@ class Delivery:
         seen: set[int] | None,
     ) -> None:
         ws = self._ws
-        packet = message.packet()
-        size = len(packet)
         budget = self._budget
+        # The greatest layout in which the message is the same for all.
+        shared = LAYOUT_5 if message.expiry_s < 0 else LAYOUT_3
+        layout = -1
+        packet = b""
+        size = 0
         sent = 0
+        written = 0
         for at in range(start, stop):
             subscriber = subscribers[at]
             if subscriber.index < 0:
@@ -117,10 +126,19 @@ class Delivery:
             if seen is not None:
                 if session.number in seen:
                     continue
-                if len(session.subscriptions) > 1:
+                if len(session.subscriptions) > 1 and not session.optioned:
                     seen.add(session.number)
             channel = session.channel
-            if channel is not None and channel.accepts:
+            if subscriber.options is not None or (seen is not None and session.optioned):
+                self._to_one_at_qos_0(subscriber, message, seen)
+            elif channel is not None and channel.accepts:
+                if channel.layout != layout:
+                    if channel.layout > shared:
+                        self._send_or_defer_qos_0(session, channel, message, None)
+                        continue
+                    layout = channel.layout
+                    packet = message.packet() if layout == LAYOUT_3 else message.packet5()
+                    size = len(packet)
                 output = channel.output
                 writer = output.writer
                 if writer is None:
@@ -134,28 +152,97 @@ class Delivery:
                     if output.size_bytes >= budget:
                         self._sending.fill(channel)
                 sent += 1
+                written += size
             else:
-                self._defer_qos_0(session, channel, message)
+                self._defer_qos_0(session, channel, message, None)
         ws.stats.publishes_sent += sent
         ws.stats.packets_sent += sent
-        ws.unflushed += sent * size
+        ws.unflushed += written
+
+    # Options of subscriptions
+
+    def _is_local(self, subscriber: Subscriber) -> bool:
+        """Whether the message is the subscriber's own, which it does not want.
+
+        [MQTT-3.8.3-3]
+        """
+        options = subscriber.options
+        publisher = self.publisher
+        return (
+            options is not None
+            and options.no_local
+            and publisher is not None
+            and publisher.client_id == subscriber.session.client_id
+        )
+
+    def _particulars(
+        self, subscriber: Subscriber, message: Message, is_overlapping: bool
+    ) -> Particulars | None:
+        """RETAIN as published, and the identifiers of all subscriptions of the session that
+        match, since each session gets one copy.  [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.4-5]
+        """
+        session = subscriber.session
+        matching = [subscriber]
+        if is_overlapping:
+            matching = []
+            for subscribers in self.found:
+                other = session.subscriptions.get(subscribers.topic_filter)
+                if other is not None and not self._is_local(other):
+                    matching.append(other)
+        retain = False
+        identifiers: list[int] = []
+        for each in matching:
+            options = each.options
+            if options is not None:
+                retain = retain or options.retain_as_published
+                if options.identifier:
+                    identifiers.append(options.identifier)
+        # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        return make_particulars(retain and message.retain, tuple(identifiers))
+
+    def _to_one_at_qos_0(
+        self, subscriber: Subscriber, message: Message, seen: set[int] | None
+    ) -> None:
+        """A QoS 0 message for a session whose subscriptions have options."""
+        if self._is_local(subscriber):
+            return
+        session = subscriber.session
+        if seen is not None:
+            seen.add(session.number)
+        particulars = self._particulars(subscriber, message, seen is not None)
+        self._send_or_defer_qos_0(session, session.channel, message, particulars)
+
+    def _send_or_defer_qos_0(
+        self,
+        session: Session,
+        channel: Channel | None,
+        message: Message,
+        particulars: Particulars | None,
+    ) -> None:
+        if channel is None or not channel.accepts:
+            self._defer_qos_0(session, channel, message, particulars)
+        elif not self._sending.is_too_large(channel, message, 0, particulars):
+            self._sending.send_qos_0(channel, message, particulars)
 
     # One receiver
 
-    def deliver(self, session: Session, message: Message, qos: int) -> None:
+    def deliver(
+        self, session: Session, message: Message, qos: int, particulars: Particulars | None
+    ) -> None:
         """Send a message at QoS 1 or 2 to a session, or let it wait there."""
-        if session.key:
-            self._deliver_stored(session, message, qos)
-            return
         channel = session.channel
+        if channel is not None and channel.max_packet_bytes:
+            if self._sending.is_too_large(channel, message, qos, particulars):
+                return
+        if session.key:
+            self._deliver_stored(session, message, qos, particulars)
+            return
         if channel is None:
             return  # the session has ended with its connection
-        flow = self._ws.flow_of(session)
         if session.goes_direct:
-            step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
-            self._sending.write(channel, message, qos, flow.start(message, step))
+            self._sending.send(session, channel, message, qos, particulars)
         else:
-            self._enqueue(session, message, qos)
+            self._enqueue(session, message, qos, particulars)
 
     def _rest(self, message: Message) -> Resting:
         resting = self.resting
@@ -164,30 +251,41 @@ class Delivery:
             self.resting = resting
         return resting
 
-    def _deliver_stored(self, session: Session, message: Message, qos: int) -> None:
+    def _deliver_stored(
+        self, session: Session, message: Message, qos: int, particulars: Particulars | None
+    ) -> None:
         if session.is_ended:
             return
         channel = session.channel
         resting = self._rest(message)
         if channel is not None and session.goes_direct:
             flow = self._ws.flow_of(session)
-            packet_id = self._sending.begin(session, flow, message, qos, resting.number)
-            resting.targets.append(Target(session.key, qos, packet_id))
-            if qos == 1:
-                self._sending.write(channel, message, qos, packet_id)
+            sending = self._sending
+            packet_id = sending.begin(session, flow, message, qos, resting.number, particulars)
+            resting.targets.append(Target(session.key, qos, packet_id, particulars))
+            if qos == 1 and particulars is None:
+                sending.write(channel, message, qos, packet_id)
+            elif qos == 1:
+                sending.write_own(channel, message, qos, packet_id, False, particulars)
             else:
                 resting.gated.append((session, self._sending.gate(session, packet_id)))
             return
         queue = session.own_queue()
         if self._make_room(session, queue, message):
-            queue.add_stored(resting.number, message.size_bytes)
+            queue.add_message_stored(resting.number, message)
             self._ws.count_queued(1, message.size_bytes)
-            resting.targets.append(Target(session.key, qos))
-            resting.stored.append((session, qos))
+            resting.targets.append(Target(session.key, qos, 0, particulars))
+            resting.stored.append((session, qos, particulars))
 
     # Waiting
 
-    def _defer_qos_0(self, session: Session, channel: Channel | None, message: Message) -> None:
+    def _defer_qos_0(
+        self,
+        session: Session,
+        channel: Channel | None,
+        message: Message,
+        particulars: Particulars | None,
+    ) -> None:
         """A QoS 0 message for a socket that is full, or for a client that is away."""
         ws = self._ws
         if session.is_ended:
@@ -196,17 +294,22 @@ class Delivery:
             ws.stats.dropped_qos_0_offline += 1
             return
         queue = session.own_queue()
-        if self._fits(queue, message, channel is not None):
-            queue.add(ws.next_number(), 0, message)
+        is_connected = channel is not None
+        if not self._fits(queue, message, is_connected):
+            self._drop_expired(session, queue)
+        if self._fits(queue, message, is_connected):
+            queue.add(ws.next_number(), 0, message, particulars)
             self._ws.count_queued(1, message.size_bytes)
         else:
             ws.stats.dropped_qos_0 += 1
             self._note_drop(session)
 
-    def _enqueue(self, session: Session, message: Message, qos: int) -> None:
+    def _enqueue(
+        self, session: Session, message: Message, qos: int, particulars: Particulars | None
+    ) -> None:
         queue = session.own_queue()
         if self._make_room(session, queue, message):
-            queue.add(self._ws.next_number(), qos, message)
+            queue.add(self._ws.next_number(), qos, message, particulars)
             self._ws.count_queued(1, message.size_bytes)
 
     def _fits(self, queue: Queue, message: Message, is_connected: bool) -> bool:
@@ -226,6 +329,12 @@ class Delivery:
         if session.goes_direct or session.is_ended:
             return False
         queue = session.own_queue()
+        if not self._is_full(session, queue, message):
+            return False
+        self._drop_expired(session, queue)
+        return self._is_full(session, queue, message)
+
+    def _is_full(self, session: Session, queue: Queue, message: Message) -> bool:
         limits = self._ws.limits
         size = message.size_bytes
         total = self._ws.undelivered.count - queue.qos_0_bytes + size
@@ -238,6 +347,9 @@ class Delivery:
     def _make_room(self, session: Session, queue: Queue, message: Message) -> bool:
         """Apply the policy of a full queue; False when the message is dropped."""
         ws = self._ws
+        if self._fits(queue, message, session.channel is not None):
+            return True
+        self._drop_expired(session, queue)
         while not self._fits(queue, message, session.channel is not None):
             if queue.has_qos_0:
                 dropped = queue.pop_qos_0()
@@ -260,6 +372,18 @@ class Delivery:
                 ws.doomed.append((channel, QUEUE_FULL))
             return False
         return True
+
+    def _drop_expired(self, session: Session, queue: Queue) -> None:
+        """Messages that have expired make room before others are dropped.  [MQTT-3.3.2-5]"""
+        ws = self._ws
+        count = queue.count
+        size = queue.size_bytes
+        numbers = queue.take_expired(ws.wall)
+        ws.count_queued(queue.count - count, queue.size_bytes - size)
+        ws.stats.messages_expired += len(numbers)
+        if session.key:
+            for number in numbers:
+                ws.record(Settle(session.key, number))
 
     def _helps_to_drop(self, queue: Queue, message: Message) -> bool:
         """Whether the queue's own limits are what is in the way, and can be met."""
@@ -305,12 +429,17 @@ class Delivery:
             if queue.has_loaded and has_room and not queue.next_is_qos_0():
                 entry = queue.pop_loaded()
                 self._ws.count_queued(-1, -entry.message.size_bytes)
-                self._sending.send_queued(session, channel, entry.message, entry.qos, entry.number)
+                if self._sending.passes_over(channel, entry.message, entry.qos, entry.particulars):
+                    if session.key:
+                        self._ws.record(Settle(session.key, entry.number))
+                    continue
+                self._sending.send_queued(session, channel, entry)
                 flow = session.flow
             elif queue.has_qos_0:
                 entry = queue.pop_qos_0()
                 self._ws.count_queued(-1, -entry.message.size_bytes)
-                self._sending.send_qos_0(channel, entry.message.packet())
+                if not self._sending.passes_over(channel, entry.message, 0, entry.particulars):
+                    self._sending.send_qos_0(channel, entry.message, entry.particulars)
             else:
                 break
         channel.accepts = channel.has_room and not queue.has_qos_0
@@ -320,10 +449,11 @@ class Delivery:
     def not_stored(self, resting: Resting) -> None:
         """What a message has led to is refused by the store: take it back."""
         for session, gated in resting.gated:
+            particulars = session.particulars_of(gated.packet_id)
             self._sending.take_back(session, gated)
-            resting.stored.append((session, 2))
+            resting.stored.append((session, 2, particulars))
         resting.gated.clear()
-        for session, _ in resting.stored:
+        for session, _, _ in resting.stored:
             queue = session.queue
             if queue is not None:
                 size = queue.size_bytes
@@ -333,13 +463,14 @@ class Delivery:
     def again(self, failed: Resting) -> Resting:
         """Once more, for those that have not got the message: it goes to their queues."""
         resting = Resting(failed.message, self._ws.next_number())
-        size = failed.message.size_bytes
-        for session, qos in failed.stored:
+        message = failed.message
+        size = message.size_bytes
+        for session, qos, particulars in failed.stored:
             if not session.is_ended:
-                session.own_queue().add_stored(resting.number, size)
+                session.own_queue().add_message_stored(resting.number, message)
                 self._ws.count_queued(1, size)
-                resting.targets.append(Target(session.key, qos))
-                resting.stored.append((session, qos))
+                resting.targets.append(Target(session.key, qos, 0, particulars))
+                resting.stored.append((session, qos, particulars))
         return resting
 
     def drop_all(self, session: Session) -> int:

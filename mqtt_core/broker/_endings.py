@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from mqtt_core._codes import MQTT_5, USE_ANOTHER_SERVER, reason_name
+from mqtt_core._encode import encode
+from mqtt_core._packets import Disconnect
+from mqtt_core.broker._announcing import reason_properties
 from mqtt_core.broker._causes import (
     ANSWERS_UNREAD,
     CLIENT_DISCONNECTED,
     CONNECT_TIMED_OUT,
+    DISCONNECTED_WITH_WILL,
     EOF_BY_PEER,
     FAULT,
     KEEP_ALIVE_EXPIRED,
@@ -20,17 +25,21 @@ from mqtt_core.broker._causes import (
     REQUEST_TIMED_OUT,
     SEND_TIMED_OUT,
     SHUT_DOWN,
+    STORE_FAILED,
     TAKEN_OVER,
     TOO_MANY_HALF_CONNECTED,
     TRANSPORT_ERROR,
     cause_name,
+    cause_reason,
     publishes_will,
 )
 from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
+from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._store import SaveWill
+from mqtt_core.broker._wills import will_delay_s
 from mqtt_core.broker._workspace import (
     ANSWER_DEADLINE,
     WAIT_NO,
@@ -45,6 +54,7 @@ REQUEST_DEADLINE: Final = 2
 KEEP_ALIVE_DEADLINE: Final = 3
 SEND_DEADLINE: Final = 4
 LINGER_DEADLINE: Final = 5
+EXCHANGE_DEADLINE: Final = 7  # 6 is in `_workspace`
 
 _KEEP_ALIVE_GRACE: Final = 1.5
 _LAST_LOOK_S: Final = 0.001
@@ -59,11 +69,22 @@ _AT_ONCE: Final[tuple[int, ...]] = (
     TOO_MANY_HALF_CONNECTED,
 )
 
+# Causes after which the client needs no word, because it has said the last one.
+_SAID_BY_CLIENT: Final[tuple[int, ...]] = (CLIENT_DISCONNECTED, DISCONNECTED_WITH_WILL)
+
+# Causes whose detail is for the log alone.
+_NOT_EXPLAINED: Final[tuple[int, ...]] = (FAULT, STORE_FAILED)
+
 _SEVERITIES: Final[dict[int, int]] = {
     CLIENT_DISCONNECTED: FACT_INFO,
     PROTOCOL_VIOLATION: FACT_WARNING,
     FAULT: FACT_ERROR,
 }
+
+
+def _is_told(cause: int) -> bool:
+    """Whether a client of MQTT 5.0 gets a last word with a reason code."""
+    return cause not in _AT_ONCE and cause not in _SAID_BY_CLIENT
 
 
 @final
@@ -93,6 +114,15 @@ class Endings:
         """Wait for decisions for a limited time."""
         at = self._ws.now + self._ws.limits.request_timeout_secs
         self._arm(channel, at, REQUEST_DEADLINE)
+
+    def arm_exchange_deadline(self, channel: Channel) -> Deadline:
+        """Give an exchange of enhanced authentication its time; before CONNACK it is all that is
+        waited for."""
+        ws = self._ws
+        if channel.session is None:
+            self._disarm(channel)
+        at = ws.now + ws.limits.exchange_timeout_secs
+        return ws.deadlines.arm(at, EXCHANGE_DEADLINE, channel)
 
     def connected(self, channel: Channel) -> None:
         """CONNACK has left: from now on keep-alive counts."""
@@ -193,8 +223,12 @@ class Endings:
         offset: int = -1,
         detail: str = "",
         error: Exception | None = None,
+        reason: int = 0,
     ) -> None:
-        """End a connection: session, will, and the socket after what is still to be sent."""
+        """End a connection: session, will, and the socket after what is still to be sent.
+
+        `reason` is the code to tell the client, 0 for that of the cause.
+        """
         if channel.close != CLOSE_NO or not channel.is_open:
             if cause in (EOF_BY_PEER, TRANSPORT_ERROR):
                 self._close_now(channel)
@@ -203,8 +237,11 @@ class Endings:
         channel.cause = cause
         channel.accepts = False
         channel.wait = WAIT_NO
+        if not reason:
+            reason = cause_reason(cause)
+        self._say_why(channel, cause, reason, detail)
         channel.connection.stop_reading()
-        self._tell(channel, cause, statement, offset, detail, error)
+        self._tell(channel, cause, statement, offset, detail, error, reason)
         attempt = channel.attempt
         if channel.session is None:
             ws.stats.half_connected -= 1
@@ -213,6 +250,9 @@ class Endings:
             channel.attempt = None
             self._sessions.forget_claim(attempt)
         ws.asking.pop(channel.token, None)
+        if channel.authentication is not None:
+            channel.authentication.stop(ws)
+            channel.authentication = None
         ws.store_waiters.pop(channel.key, None)
         self._disarm(channel)
         if cause in _AT_ONCE or channel.gone:
@@ -226,6 +266,27 @@ class Endings:
             ws.mark_dirty(channel)
         self._leave_session(channel, cause)
 
+    def _say_why(self, channel: Channel, cause: int, reason: int, detail: str) -> None:
+        """Send DISCONNECT to a client of MQTT 5.0 that has got its CONNACK.
+
+        [MQTT-3.14.0-1] [MQTT-4.13.1-1] [MQTT-4.13.2-1]
+        """
+        connection = channel.connection
+        if connection.level != MQTT_5 or channel.session is None or channel.gone:
+            return
+        if not _is_told(cause):
+            return
+        if not connection.peer.wants_problem_information or cause in _NOT_EXPLAINED:
+            detail = ""
+        reference = ""
+        if cause == SHUT_DOWN and self._ws.limits.server_reference:
+            reference = self._ws.limits.server_reference
+            reason = USE_ANOTHER_SERVER
+        properties = reason_properties(detail, channel.max_packet_bytes, reference)
+        packet = Disconnect(reason, properties)
+        self._ws.write(channel, encode(packet, MQTT_5))  # [MQTT-3.14.2-1]
+        self._ws.stats.packets_sent += 1
+
     def _leave_session(self, channel: Channel, cause: int) -> None:
         session = channel.session
         if session is None:
@@ -234,22 +295,26 @@ class Endings:
         channel.will = None
         fan_out = channel.fan_out
         channel.fan_out = None
-        self._sessions.detach(channel)
+        sessions = self._sessions
+        is_wanted = publishes_will(cause)
+        # A newer CONNECT has stored its own.
+        is_replaced = cause == TAKEN_OVER or sessions.is_will_replaced(session.client_id)
+        if will is not None and is_wanted and will_delay_s(will) and session.outlives_connection:
+            sessions.delay_will(session, will, is_replaced)
+            will = None
+        sessions.detach(channel)
         if will is None:
             return
-        # A durable store publishes the wills of a shut down server later; at a takeover the
-        # newer CONNECT has replaced the stored will already.
         if cause == SHUT_DOWN:
-            self._sessions.kept_wills[session.client_id] = will
-        elif cause != TAKEN_OVER:
-            if not self._sessions.is_will_replaced(session.client_id):
-                self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
-        if not publishes_will(cause):
+            sessions.wills.kept[session.client_id] = will  # a durable store publishes it later
+        elif not is_replaced:
+            self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
+        if not is_wanted:
             return
         if fan_out is not None:
             fan_out.then = will  # behind the message that is still on its way
         else:
-            self._publishing.publish_will(will)  # [v3 MQTT-3.1.2-8]
+            self._publishing.publish_will(will, session)  # [v3 MQTT-3.1.2-8]
 
     def _tell(
         self,
@@ -259,6 +324,7 @@ class Endings:
         offset: int,
         detail: str,
         error: Exception | None,
+        reason: int,
     ) -> None:
         ws = self._ws
         severity = _SEVERITIES.get(cause, FACT_INFO)
@@ -274,6 +340,9 @@ class Endings:
             ws.stats.faults += 1
         elif cause == PROTOCOL_VIOLATION:
             ws.stats.protocol_violations += 1
+        if channel.connection.level == MQTT_5 and reason and _is_told(cause):
+            name_of_reason = f"0x{reason:02X} {reason_name(reason)}"
+            detail = f"{name_of_reason}: {detail}" if detail else name_of_reason
         ws.tell(
             name,
             channel,

@@ -6,20 +6,27 @@ beginning, so nothing is done before the last verdict is there.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, final
 
-from mqtt_core._codes import PROTOCOL_ERROR, SUBACK_FAILURE
-from mqtt_core._encode import PINGRESP_BYTES, encode_suback
+from mqtt_core._codes import (
+    PACKET_IDENTIFIER_NOT_FOUND,
+    PROTOCOL_ERROR,
+    SUCCESS,
+    UNSPECIFIED_ERROR,
+    reason_name,
+)
+from mqtt_core._encode import PINGRESP_BYTES
 from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._flow import (
     AWAITING_PUBACK,
     AWAITING_PUBCOMP,
     AWAITING_PUBREC,
+    FREE,
     STORING_PUBREL,
     Flow,
 )
 from mqtt_core._packets import (
+    Auth,
     Connect,
     Disconnect,
     Packet,
@@ -29,39 +36,22 @@ from mqtt_core._packets import (
     Publish,
     PubRec,
     PubRel,
-    SubAck,
     Subscribe,
     Unsubscribe,
 )
-from mqtt_core._topics import has_wildcard
-from mqtt_core.broker._auth import ASK, DENY, SUBSCRIBE_ACTION
-from mqtt_core.broker._authorizing import Authorizer
-from mqtt_core.broker._bursts import Bursts
-from mqtt_core.broker._causes import CLIENT_DISCONNECTED, STORE_FAILED
-from mqtt_core.broker._channel import Channel, GatedAck
-from mqtt_core.broker._committing import Committing
+from mqtt_core._properties import SESSION_EXPIRY_INTERVAL, number
+from mqtt_core.broker._causes import CLIENT_DISCONNECTED, DISCONNECTED_WITH_WILL
+from mqtt_core.broker._channel import LAYOUT_3, Channel, GatedAck
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._endings import Endings
-from mqtt_core.broker._facts import FACT_ERROR
-from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._exchanging import Exchanging
+from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._publishing import Publishing
-from mqtt_core.broker._router import subscription_cost
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import (
-    Completion,
-    DeleteSubscription,
-    Failed,
-    Operation,
-    ReleaseIdentifier,
-    SaveSubscription,
-    Settle,
-    Write,
-)
+from mqtt_core.broker._store import ReleaseIdentifier
+from mqtt_core.broker._subscribing import Subscribing
 from mqtt_core.broker._workspace import Workspace
-
-_LEVELS_PER_FILTER: Final = 16
-_OPERATION_BYTES: Final = 300  # what an operation on a subscription counts while it is stored
 
 
 @final
@@ -72,10 +62,10 @@ class Incoming:
         "_ws",
         "_sending",
         "_publishing",
-        "_committing",
-        "_bursts",
-        "_authorizer",
+        "_subscribing",
+        "_gating",
         "_connecting",
+        "_exchanging",
         "_endings",
     )
 
@@ -84,48 +74,66 @@ class Incoming:
         workspace: Workspace,
         sending: Sending,
         publishing: Publishing,
-        committing: Committing,
-        bursts: Bursts,
-        authorizer: Authorizer,
+        subscribing: Subscribing,
+        gating: Gating,
         connecting: Connecting,
+        exchanging: Exchanging,
         endings: Endings,
     ) -> None:
         self._ws: Final = workspace
         self._sending: Final = sending
         self._publishing: Final = publishing
-        self._committing: Final = committing
-        self._bursts: Final = bursts
-        self._authorizer: Final = authorizer
+        self._subscribing: Final = subscribing
+        self._gating: Final = gating
         self._connecting: Final = connecting
+        self._exchanging: Final = exchanging
         self._endings: Final = endings
 
     def handle(self, channel: Channel, packet: Packet) -> bool:
         """Handle a packet; False when it must wait for a verdict."""
         session = channel.session
         if session is None:
-            assert isinstance(packet, Connect)  # nothing else is read before CONNACK
-            self._connecting.accept(channel, packet)
+            if isinstance(packet, Connect):
+                self._connecting.accept(channel, packet)
+                if channel.attempt is not None and channel.connection.exchange is not None:
+                    self._exchanging.begin(channel)
+            elif isinstance(packet, Auth):
+                self._exchanging.take(channel, packet)
+            elif isinstance(packet, Disconnect):
+                self._endings.end(channel, CLIENT_DISCONNECTED)
             return True
         if isinstance(packet, Publish):
             return self._publishing.accept(channel, session, packet)
         if isinstance(packet, PubAck):
             self._take_puback(session, packet.packet_id)
         elif isinstance(packet, PubRec):
-            self._take_pubrec(channel, session, packet.packet_id)
+            self._take_pubrec(channel, session, packet)
         elif isinstance(packet, PubRel):
             self._take_pubrel(channel, session, packet.packet_id)
         elif isinstance(packet, PubComp):
-            self._take_pubcomp(session, packet.packet_id)
+            if packet.reason != PACKET_IDENTIFIER_NOT_FOUND or self._is_in_use(session, packet):
+                self._take_pubcomp(session, packet.packet_id)
         elif isinstance(packet, PingReq):
             self._ws.answer_with(channel, PINGRESP_BYTES)  # [v3 MQTT-3.12.4-1]
         elif isinstance(packet, Subscribe):
-            return self._take_subscribe(channel, session, packet)
+            return self._subscribing.subscribe(channel, session, packet)
         elif isinstance(packet, Unsubscribe):
-            self._take_unsubscribe(channel, session, packet)
+            self._subscribing.unsubscribe(channel, session, packet)
+        elif isinstance(packet, Auth):
+            self._exchanging.take(channel, packet)
         else:
             assert isinstance(packet, Disconnect)  # all that is left of what a client may send
-            self._endings.end(channel, CLIENT_DISCONNECTED)
+            self._take_disconnect(channel, session, packet)
         return True
+
+    def _take_disconnect(self, channel: Channel, session: Session, packet: Disconnect) -> None:
+        """The client's last word: whether its will is wanted, and how long its session is."""
+        expiry_s = number(packet.properties, SESSION_EXPIRY_INTERVAL, -1)
+        if expiry_s >= 0:
+            session.expiry_s = min(expiry_s, self._ws.limits.session_timeout_secs)
+        cause = CLIENT_DISCONNECTED if packet.reason == SUCCESS else DISCONNECTED_WITH_WILL
+        detail = "" if packet.reason == SUCCESS else reason_name(packet.reason)
+        self._endings.end(channel, cause, detail=detail)
 
     # Acknowledgements of what was sent
 
@@ -141,22 +149,28 @@ class Incoming:
 
     def _take_puback(self, session: Session, packet_id: int) -> None:
         flow = self._expect(session, packet_id, AWAITING_PUBACK)
-        self._settle(session, flow, packet_id)
+        self._sending.settle(session, flow, packet_id)
+
+    def _is_in_use(self, session: Session, packet: PubComp) -> bool:
+        """False for the answer to a PUBREL that said itself that there is no such message."""
+        flow = session.flow
+        return flow is not None and flow.step(packet.packet_id) != FREE
 
     def _take_pubcomp(self, session: Session, packet_id: int) -> None:
         flow = self._expect(session, packet_id, AWAITING_PUBCOMP)
-        self._settle(session, flow, packet_id)
+        self._sending.settle(session, flow, packet_id)
 
-    def _settle(self, session: Session, flow: Flow, packet_id: int) -> None:
-        number = self._sending.finish(session, flow, packet_id)
-        if number:
-            self._ws.record(Settle(session.key, number))
-        if session.has_waiting and session.channel is not None:
-            self._ws.mark_dirty(session.channel)
-
-    def _take_pubrec(self, channel: Channel, session: Session, packet_id: int) -> None:
+    def _take_pubrec(self, channel: Channel, session: Session, packet: PubRec) -> None:
+        packet_id = packet.packet_id
         flow = session.flow
         step = 0 if flow is None else flow.step(packet_id)
+        if packet.reason >= UNSPECIFIED_ERROR:  # the client does not take it: no PUBREL
+            flow = self._expect(session, packet_id, AWAITING_PUBREC)
+            self._sending.settle(session, flow, packet_id)
+            return
+        if step == 0 and channel.layout != LAYOUT_3:  # [MQTT-3.6.2-1]
+            self._ws.answer(channel, 0x62, packet_id, PACKET_IDENTIFIER_NOT_FOUND)
+            return
         if step == STORING_PUBREL:
             return  # a repeat: PUBREL is on its way
         if step != AWAITING_PUBCOMP:
@@ -173,146 +187,23 @@ class Incoming:
         PUBCOMP was lost (4.3.3)."""
         flow = session.flow
         was_held = flow is not None and flow.release(packet_id)
+        reason = SUCCESS
         if was_held:
             self._ws.held_identifiers -= 1
+            channel.exchange_ended()
+        elif channel.layout != LAYOUT_3:
+            reason = PACKET_IDENTIFIER_NOT_FOUND  # [MQTT-3.7.2-1]
         if was_held and session.key:
             operation = ReleaseIdentifier(session.key, packet_id)
-            self._ack_when_stored(channel, b"\x70\x02" + packet_id.to_bytes(2, "big"), [operation])
+            self._gating.ack_when_stored(channel, _pubcomp(packet_id, reason), [operation])
         elif channel.acks is not None:
-            data = b"\x70\x02" + packet_id.to_bytes(2, "big")
+            data = _pubcomp(packet_id, reason)
             channel.acks.append(GatedAck(data, True))
             self._ws.pause_if_behind(channel)
         else:
-            self._ws.answer(channel, 0x70, packet_id)
-
-    def _ack_when_stored(self, channel: Channel, data: bytes, operations: list[Operation]) -> None:
-        """Send `data` in its turn, once `operations` are stored."""
-        ws = self._ws
-        if not operations and channel.acks is None:
-            ws.answer_with(channel, data)
-            return
-        ack = GatedAck(data, not operations)
-        if channel.acks is None:
-            channel.acks = deque()
-        channel.acks.append(ack)
-        ws.pause_if_behind(channel)
-        if operations:
-            request_id = ws.next_id()
-            size = len(operations) * _OPERATION_BYTES
-            ws.submit(Write(request_id, operations), PendingAck(self, channel, ack, size))
-            ws.hold_back(channel, size)
-
-    def stored(self, channel: Channel, ack: GatedAck, size_bytes: int) -> None:
-        """What an acknowledgement rests on is stored."""
-        ack.is_ready = True
-        self._committing.send_acks(channel)
-        self._ws.let_go(channel, size_bytes)
-
-    def not_stored(self, channel: Channel, failure: Failed, size_bytes: int) -> None:
-        """The store has refused it.  [v3 MQTT-4.8.0-2]"""
-        ws = self._ws
-        ws.let_go(channel, size_bytes)
-        ws.stats.store_failures += 1
-        ws.tell("store.failed", channel, severity=FACT_ERROR, detail=failure.reason)
-        if channel.is_open:
-            ws.doomed.append((channel, STORE_FAILED))
-
-    # Subscriptions
-
-    def _take_subscribe(self, channel: Channel, session: Session, packet: Subscribe) -> bool:
-        served = self._count_served(packet)
-        denied: set[int] = set()
-        if not session.is_unrestricted:
-            for at, subscription in enumerate(packet.subscriptions[:served]):
-                utf8 = subscription.topic_filter.encode()
-                verdict = self._authorizer.check(channel, session, SUBSCRIBE_ACTION, utf8)
-                if verdict == ASK:
-                    return False
-                if verdict == DENY:
-                    denied.add(at)
-        self._ws.allowance -= len(packet.subscriptions)
-        reasons: list[int] = []
-        operations: list[Operation] = []
-        granted: list[tuple[bytes, int]] = []
-        for at, subscription in enumerate(packet.subscriptions):
-            utf8 = subscription.topic_filter.encode()
-            if at >= served or at in denied or not self._is_within_limits(session, utf8):
-                reasons.append(SUBACK_FAILURE)  # [v3 MQTT-3.8.4-5]
-                continue
-            qos = subscription.qos
-            self._ws.router.subscribe(session, utf8, qos)
-            granted.append((utf8, qos))
-            reasons.append(qos)
-            if session.key:
-                operations.append(SaveSubscription(session.key, utf8, qos))
-        # One SUBACK, its codes in the order of the filters.
-        # [v3 MQTT-3.8.4-1] [v3 MQTT-3.8.4-2] [v3 MQTT-3.8.4-4] [v3 MQTT-3.9.3-1]
-        suback = encode_suback(SubAck(packet.packet_id, tuple(reasons)))
-        self._ack_when_stored(channel, suback, operations)
-        for utf8, qos in granted:
-            self._bursts.start(session, channel, utf8, qos)
-        return True
-
-    def _count_served(self, packet: Subscribe) -> int:
-        """How many filters are looked at: a packet is handled as a whole, so its work is bounded
-        by the number of filters and, for deep ones, of their levels."""
-        limit = self._ws.limits.max_filters_per_packet
-        levels_left = limit * _LEVELS_PER_FILTER
-        for at, subscription in enumerate(packet.subscriptions):
-            levels_left -= subscription.topic_filter.count("/") + 1
-            if at >= limit or levels_left < 0:
-                return at
-        return len(packet.subscriptions)
-
-    def _is_within_limits(self, session: Session, topic_filter: bytes) -> bool:
-        limits = self._ws.limits
-        if not limits.wildcard_subscriptions and has_wildcard(topic_filter):
-            return False  # [v3 MQTT-3.8.3-2]
-        if topic_filter.count(b"/") >= limits.max_topic_levels:
-            return False
-        if topic_filter in session.subscriptions:
-            return True
-        router = self._ws.router
-        return (
-            len(session.subscriptions) < limits.max_subscriptions_per_session
-            and router.count < limits.max_subscriptions
-            and router.size_bytes + subscription_cost(topic_filter)
-            <= limits.total_subscription_bytes
-        )
-
-    def _take_unsubscribe(self, channel: Channel, session: Session, packet: Unsubscribe) -> None:
-        self._ws.allowance -= len(packet.topic_filters)
-        operations: list[Operation] = []
-        for topic_filter in packet.topic_filters:
-            utf8 = topic_filter.encode()
-            if self._ws.router.unsubscribe(session, utf8):
-                self._bursts.stop(session, utf8)
-                if session.key:
-                    operations.append(DeleteSubscription(session.key, utf8))
-        # Answered whether or not anything was deleted.
-        # [v3 MQTT-3.10.4-4] [v3 MQTT-3.10.4-5] [v3 MQTT-3.10.4-6]
-        unsuback = b"\xb0\x02" + packet.packet_id.to_bytes(2, "big")
-        self._ack_when_stored(channel, unsuback, operations)
+            self._ws.answer(channel, 0x70, packet_id, reason)
 
 
-@final
-class PendingAck(Pending):
-    """Goes on when what an acknowledgement rests on is stored."""
-
-    __slots__ = ("_incoming", "_channel", "_ack", "_size_bytes")
-
-    def __init__(
-        self, incoming: Incoming, channel: Channel, ack: GatedAck, size_bytes: int
-    ) -> None:
-        self._size_bytes: Final = size_bytes
-        self._incoming: Final = incoming
-        self._channel: Final = channel
-        self._ack: Final = ack
-
-    def done(self, completion: Completion) -> None:
-        """Send it, if it is its turn."""
-        self._incoming.stored(self._channel, self._ack, self._size_bytes)
-
-    def failed(self, failure: Failed) -> None:
-        """Close the connection."""
-        self._incoming.not_stored(self._channel, failure, self._size_bytes)
+def _pubcomp(packet_id: int, reason: int) -> bytes:
+    body = packet_id.to_bytes(2, "big")
+    return b"\x70\x03" + body + bytes([reason]) if reason else b"\x70\x02" + body

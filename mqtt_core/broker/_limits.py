@@ -18,6 +18,21 @@ REFUSE: Final = "refuse"
 
 ACKNOWLEDGE: Final = "acknowledge"
 
+WHEN_FULL: Final = "when-full"
+ALWAYS: Final = "always"
+MOVED: Final = "moved"
+
+
+_LONGEST_TEXT_BYTES: Final = 1_024
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text can be sent as a string of MQTT (1.5.4 of MQTT 5.0), and is not too long."""
+    try:
+        return len(value.encode()) <= _LONGEST_TEXT_BYTES and "\0" not in value
+    except UnicodeEncodeError:
+        return False
+
 
 @final
 class Limit:
@@ -50,6 +65,8 @@ class Limit:
             return "one of " + ", ".join(f'"{choice}"' for choice in self.choices)
         if isinstance(self.default, bool):
             return "true or false"
+        if isinstance(self.default, str):
+            return f"a text of at most {_LONGEST_TEXT_BYTES:,} bytes, without a null character"
         kind = "a whole number" if isinstance(self.default, int) else "a number"
         return f"{kind} from {self.minimum:g} to {self.maximum:,.0f}"
 
@@ -57,6 +74,8 @@ class Limit:
         """Whether `value` has the right type and lies within the bounds."""
         if self.choices:
             return isinstance(value, str) and value in self.choices
+        if isinstance(self.default, str):
+            return isinstance(value, str) and _is_text(value)
         if isinstance(self.default, bool):
             return isinstance(value, bool)
         if isinstance(value, (bool, str)):
@@ -202,7 +221,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "session_timeout_secs",
         604_800,
-        "Time a session is kept after its connection ended (one week).",
+        "Time a session is kept after its connection ended (one week); the most that a client of "
+        "MQTT 5.0 can ask for.",
         minimum=0,
         maximum=100 * _YEAR_S,
     ),
@@ -405,6 +425,131 @@ LIMITS: Final[tuple[Limit, ...]] = (
         maximum=86_400,
     ),
     Limit(
+        "mqtt5",
+        "receive_maximum",
+        1_024,
+        "QoS 1 and 2 messages that a client of MQTT 5.0 may send before they are acknowledged; "
+        "one that sends more is closed. Where max_held_identifiers is less, that counts.",
+        minimum=1,
+        maximum=65_535,
+    ),
+    Limit(
+        "mqtt5",
+        "topic_alias_maximum",
+        32,
+        "Topic aliases that a client may set on a connection; 0 for none.",
+        minimum=0,
+        maximum=65_535,
+    ),
+    Limit(
+        "mqtt5",
+        "max_alias_bytes",
+        65_536,
+        "Bytes of the topics behind the aliases that a client has set on a connection; more closes "
+        "it. Those used towards the client have no more either.",
+        minimum=0,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "mqtt5",
+        "max_outbound_aliases",
+        32,
+        "Topic aliases used towards one client that takes them, if it takes as many.",
+        minimum=0,
+        maximum=65_535,
+    ),
+    Limit(
+        "mqtt5",
+        "max_user_properties",
+        100,
+        "User properties of one packet; more closes the connection.",
+        minimum=0,
+        maximum=1_000_000,
+    ),
+    Limit(
+        "mqtt5",
+        "max_property_bytes",
+        65_536,
+        "Bytes of all properties of one packet; more closes the connection.",
+        minimum=64,
+        maximum=_LARGEST_PACKET,
+    ),
+    Limit(
+        "mqtt5",
+        "maximum_qos",
+        2,
+        "Highest QoS served. A client of MQTT 5.0 that publishes above it is closed; a message of "
+        "an older client is taken and delivered at no more than this.",
+        minimum=0,
+        maximum=2,
+    ),
+    Limit(
+        "mqtt5",
+        "retain_available",
+        True,
+        "Whether messages can be retained. Where they cannot, a client of MQTT 5.0 that asks for "
+        "it is closed, and the message of an older client is delivered but not retained.",
+    ),
+    Limit(
+        "mqtt5",
+        "shared_subscriptions",
+        False,
+        "Whether subscriptions may be shared ($share/group/filter). The choice of a member is not "
+        "finished: leave it off.",
+    ),
+    Limit(
+        "mqtt5",
+        "subscription_identifiers",
+        True,
+        "Whether subscriptions may have an identifier.",
+    ),
+    Limit(
+        "mqtt5",
+        "response_information",
+        "",
+        "What clients that ask for response information are told: where to have answers sent, "
+        "for example reply/%c, with %c for the client identifier; empty for nothing. A client "
+        "whose identifier makes it longer than a string of MQTT is told nothing.",
+    ),
+    Limit(
+        "mqtt5",
+        "server_reference",
+        "",
+        "Another server that clients are sent to, as server_redirect says; empty for none.",
+    ),
+    Limit(
+        "mqtt5",
+        "server_redirect",
+        WHEN_FULL,
+        "When clients are sent to server_reference: when max_connections is reached and at "
+        "shutdown, always, or always and for good.",
+        choices=(WHEN_FULL, ALWAYS, MOVED),
+    ),
+    Limit(
+        "mqtt5",
+        "validate_payload_format",
+        False,
+        "Whether a payload that is said to be text must be UTF-8; if it is not, its PUBLISH is "
+        "refused.",
+    ),
+    Limit(
+        "auth",
+        "exchange_timeout_secs",
+        30.0,
+        "Time that an enhanced authentication (MQTT 5.0) may take from CONNECT to its end, or a "
+        "re-authentication, the client's share included; one that takes longer has failed.",
+        minimum=0.1,
+        maximum=3_600,
+    ),
+    Limit(
+        "auth",
+        "max_exchange_steps",
+        16,
+        "Messages of a client in one enhanced authentication; one that needs more has failed.",
+        minimum=1,
+        maximum=10_000,
+    ),
+    Limit(
         "auth",
         "authorization_cache_entries",
         256,
@@ -467,6 +612,22 @@ class Limits:
     retained_bytes_limit: int
     topic_cache_bytes: int
     sys_interval_secs: int
+    receive_maximum: int
+    topic_alias_maximum: int
+    max_alias_bytes: int
+    max_outbound_aliases: int
+    max_user_properties: int
+    max_property_bytes: int
+    maximum_qos: int
+    retain_available: bool
+    shared_subscriptions: bool
+    subscription_identifiers: bool
+    response_information: str
+    server_reference: str
+    server_redirect: str
+    validate_payload_format: bool
+    exchange_timeout_secs: float
+    max_exchange_steps: int
     authorization_cache_entries: int
     unauthorized_publish: str
 

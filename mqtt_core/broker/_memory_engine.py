@@ -9,6 +9,7 @@ from typing import Final, final
 
 from mqtt_core._packets import Will
 from mqtt_core.broker._limits import Limits
+from mqtt_core.broker._particulars import Options
 from mqtt_core.broker._retained import Position, RetainedMessages
 from mqtt_core.broker._store import (
     Append,
@@ -18,6 +19,7 @@ from mqtt_core.broker._store import (
     DeleteRetained,
     DeleteSubscription,
     Done,
+    DropExpired,
     EndSession,
     Failed,
     HoldIdentifier,
@@ -51,7 +53,7 @@ class _Stored:
 
     def __init__(self, client_id: str) -> None:
         self.client_id: Final = client_id
-        self.subscriptions: Final[dict[bytes, int]] = {}
+        self.subscriptions: Final[dict[bytes, tuple[int, Options | None]]] = {}
         self.waiting: Final[list[Queued]] = []
         self.first = 0
         self.sent: Final[dict[int, InFlight]] = {}  # by number, in the order of sending
@@ -162,6 +164,8 @@ class MemoryEngine:
             self.retained.put(operation.message)
         elif isinstance(operation, DeleteRetained):
             self.retained.delete(operation.topic)
+        elif isinstance(operation, DropExpired):
+            self.retained.drop_expired(operation.now)
         else:
             self._apply_to_session(operation)
 
@@ -177,7 +181,7 @@ class MemoryEngine:
         elif isinstance(operation, SaveSubscription):
             stored = self._sessions.get(operation.session)
             if stored is not None:
-                stored.subscriptions[operation.topic_filter] = operation.qos
+                stored.subscriptions[operation.topic_filter] = (operation.qos, operation.options)
         elif isinstance(operation, DeleteSubscription):
             stored = self._sessions.get(operation.session)
             if stored is not None:
@@ -202,10 +206,17 @@ class MemoryEngine:
                 continue
             if target.packet_id:
                 stored.sent[number] = InFlight(
-                    target.packet_id, number, target.qos, operation.message, target.retain, False
+                    target.packet_id,
+                    number,
+                    target.qos,
+                    operation.message,
+                    target.particulars,
+                    False,
                 )
             else:
-                stored.waiting.append(Queued(number, target.qos, operation.message))
+                stored.waiting.append(
+                    Queued(number, target.qos, operation.message, target.particulars)
+                )
 
     def _save_sent(self, operation: SaveSent) -> None:
         stored = self._sessions.get(operation.session)
@@ -214,7 +225,12 @@ class MemoryEngine:
         entry = stored.take(operation.number)
         if entry is not None:
             stored.sent[operation.number] = InFlight(
-                operation.packet_id, operation.number, entry.qos, entry.message, False, False
+                operation.packet_id,
+                operation.number,
+                entry.qos,
+                entry.message,
+                entry.particulars,
+                False,
             )
 
     def _save_received(self, operation: SaveReceived) -> None:
@@ -224,7 +240,7 @@ class MemoryEngine:
         sent = stored.sent.pop(operation.number, None)
         if sent is not None:  # behind the others: PUBRELs are repeated in the order of PUBRECs
             stored.sent[operation.number] = InFlight(
-                sent.packet_id, sent.number, sent.qos, sent.message, sent.retain, True
+                sent.packet_id, sent.number, sent.qos, sent.message, sent.particulars, True
             )
 
     def _claim(self, request: ClaimSession) -> Completion:

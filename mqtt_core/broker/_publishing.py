@@ -9,14 +9,30 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from mqtt_core._codes import RECEIVE_MAXIMUM_EXCEEDED, TOPIC_NAME_INVALID
+from mqtt_core._codes import (
+    NO_MATCHING_SUBSCRIBERS,
+    NOT_AUTHORIZED,
+    PAYLOAD_FORMAT_INVALID,
+    QOS_NOT_SUPPORTED,
+    QUOTA_EXCEEDED,
+    RECEIVE_MAXIMUM_EXCEEDED,
+    RETAIN_NOT_SUPPORTED,
+    SUCCESS,
+    TOPIC_NAME_INVALID,
+)
 from mqtt_core._errors import RemoteProtocolError
-from mqtt_core._message import Message
+from mqtt_core._message import Message, make_extras
 from mqtt_core._packets import Publish, Will
+from mqtt_core._properties import (
+    PAYLOAD_FORMAT_INDICATOR,
+    WILL_DELAY_INTERVAL,
+    Properties,
+    number,
+)
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import QUOTA, UNAUTHORIZED
-from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._channel import LAYOUT_3, Channel
 from mqtt_core.broker._committing import Commitment, Committing
 from mqtt_core.broker._delivery import Delivery, Resting
 from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
@@ -28,6 +44,7 @@ from mqtt_core.broker._store import (
     Operation,
     PutRetained,
 )
+from mqtt_core.broker._sweeping import Sweeping
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
 
@@ -36,16 +53,29 @@ _VISITS_PER_DELIVERY: Final = 4  # nodes of the trie that take the time of one d
 _HELD_ANYWAY: Final = 16  # QoS 2 messages that a session may hold when others use up the total
 
 
+def is_text_if_said_so(properties: Properties, payload: bytes) -> bool:
+    """Whether a payload is UTF-8 where its payload format indicator says so (3.3.2.3.2)."""
+    if not number(properties, PAYLOAD_FORMAT_INDICATOR, 0):
+        return True
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 @final
 class FanOut(Work):
     """A message on its way to many receivers, a part of them in each turn."""
 
     __slots__ = (
         "message",
+        "publisher",
         "channel",
         "packet",
         "begun",
         "then",
+        "found",
         "_publishing",
         "_lists",
         "_granted",
@@ -59,16 +89,19 @@ class FanOut(Work):
         publishing: Publishing,
         message: Message,
         found: list[Subscribers],
+        publisher: Session | None,
         channel: Channel | None,
         packet: Publish | None,
         begun: Commitment,
     ) -> None:
         super().__init__()
         self.message: Final = message
+        self.publisher: Final = publisher
         self.channel: Final = channel  # whose input waits for the end, None for a will
         self.packet: Final = packet
         self.begun: Final = begun
         self.then: Will | None = None  # published behind this one
+        self.found: Final = found
         self._publishing: Final = publishing
         self._lists: Final[list[list[Subscriber]]] = []
         self._granted: Final[list[int]] = []
@@ -89,6 +122,8 @@ class FanOut(Work):
 
     def deliver_some(self, delivery: Delivery, count: int) -> bool:
         """Deliver to at most `count` receivers; True when all have it."""
+        delivery.publisher = self.publisher
+        delivery.found = self.found
         while self._list_at < len(self._lists) and count > 0:
             subscribers = self._lists[self._list_at]
             stop = min(len(subscribers), self._at + count)
@@ -113,6 +148,7 @@ class Publishing:
         "_authorizer",
         "_refuses",
         "_flush_at",
+        "_sweeping",
     )
 
     def __init__(
@@ -128,6 +164,7 @@ class Publishing:
         self._authorizer: Final = authorizer
         self._refuses: Final = workspace.limits.queue_full_policy == REFUSE
         self._flush_at: Final = workspace.limits.turn_output_bytes
+        self._sweeping: Final = Sweeping(workspace, committing)
 
     # From a client
 
@@ -139,9 +176,13 @@ class Publishing:
         if not session.is_unrestricted:
             verdict = self._authorizer.check(channel, session, PUBLISH_ACTION, utf8)
             if verdict == ASK:
+                self._note_arrival(message)
                 return False
             is_allowed = verdict != DENY
-        self._ws.stats.publishes_received += 1
+        ws = self._ws
+        ws.stats.publishes_received += 1
+        if channel.layout != LAYOUT_3 and not self._is_served(channel, session, packet):
+            return True
         if utf8[0] == 0x24 and (utf8 == b"$SYS" or utf8.startswith(b"$SYS/")):
             is_allowed = False  # read-only to clients
         if message.topic.route is None:
@@ -149,10 +190,16 @@ class Publishing:
         if message.qos == 2 and not self._hold(channel, session, packet):
             return True
         if is_allowed:
-            self._route(message, channel, packet)
+            self._route(message, session, channel, packet)
         else:
             self._refuse(channel, packet)
         return True
+
+    def _note_arrival(self, message: Message) -> None:
+        """The time of a message that expires begins when it arrives (3.3.2.3.3)."""
+        expiry_s = message.expiry_s
+        if expiry_s >= 0 and not message.expires_at:
+            message.expires_at = self._ws.wall + expiry_s
 
     def check_levels(self, utf8: bytes, name: str) -> None:
         """Raise `RemoteProtocolError` for a topic with more levels than are served."""
@@ -163,12 +210,65 @@ class Publishing:
             )
 
     def _refuse(self, channel: Channel, packet: Publish) -> None:
-        """Not authorized: acknowledged and dropped, or closed.  [v3 MQTT-3.3.5-2]"""
+        """Not authorized: acknowledged and dropped, or closed.
+
+        [v3 MQTT-3.3.5-2] [MQTT-3.3.5-2]
+        """
         self._ws.stats.dropped_unauthorized += 1
-        if self._ws.limits.unauthorized_publish == ACKNOWLEDGE:
+        if channel.layout != LAYOUT_3 and packet.message.qos:
+            self._decline(channel, packet, NOT_AUTHORIZED)
+        elif self._ws.limits.unauthorized_publish == ACKNOWLEDGE:
             self._committing.acknowledge(channel, packet)
         else:
             self._ws.doomed.append((channel, UNAUTHORIZED))
+
+    def _is_served(self, channel: Channel, session: Session, packet: Publish) -> bool:
+        """What only a client of MQTT 5.0 can be told; False when the message goes no further."""
+        message = packet.message
+        ws = self._ws
+        limits = ws.limits
+        qos = message.qos
+        if qos > limits.maximum_qos:  # [MQTT-3.2.2-11]
+            raise RemoteProtocolError(
+                f"QoS {qos} is not served", "MQTT-3.2.2-11", reason=QOS_NOT_SUPPORTED
+            )
+        if message.retain and not limits.retain_available:  # [MQTT-3.2.2-14]
+            raise RemoteProtocolError(
+                "messages are not retained here", "MQTT-3.2.2-14", reason=RETAIN_NOT_SUPPORTED
+            )
+        self._note_arrival(message)
+        if qos:
+            flow = session.flow
+            held = None if flow is None else flow.held
+            if qos == 1 or held is None or packet.packet_id not in held:
+                if channel.unanswered >= limits.receive_maximum:
+                    raise RemoteProtocolError(  # [P5-3.3.4-5]
+                        f"more than {limits.receive_maximum} messages are unacknowledged",
+                        "P5-3.3.4-5",
+                        reason=RECEIVE_MAXIMUM_EXCEEDED,
+                    )
+                channel.unanswered += 1
+        if limits.validate_payload_format and not is_text_if_said_so(
+            message.properties, message.payload
+        ):
+            ws.stats.dropped_malformed += 1
+            if not qos:
+                raise RemoteProtocolError(
+                    "the payload is not UTF-8", "P5-3.3.2-1", reason=PAYLOAD_FORMAT_INVALID
+                )
+            self._decline(channel, packet, PAYLOAD_FORMAT_INVALID)
+            return False
+        return True
+
+    def _decline(self, channel: Channel, packet: Publish, reason: int) -> None:
+        """Acknowledge with a reason why the message is for nobody; its exchange is over."""
+        session = channel.session
+        if packet.message.qos == 2:
+            channel.exchange_ended()
+            if session is not None and session.flow is not None:
+                if session.flow.release(packet.packet_id):
+                    self._ws.held_identifiers -= 1
+        self._committing.acknowledge(channel, packet, reason)
 
     def _hold(self, channel: Channel, session: Session, packet: Publish) -> bool:
         """Note a QoS 2 identifier; False for a repeat, which is only acknowledged again.
@@ -197,7 +297,13 @@ class Publishing:
             self._committing.repeat(commitment, channel, packet)
         return False
 
-    def _route(self, message: Message, channel: Channel | None, packet: Publish | None) -> None:
+    def _route(
+        self,
+        message: Message,
+        publisher: Session | None,
+        channel: Channel | None,
+        packet: Publish | None,
+    ) -> None:
         """Deliver now, or make it a piece of work when it is too wide for this turn."""
         ws = self._ws
         if message.retain:
@@ -216,21 +322,26 @@ class Publishing:
             if width > _NARROW:
                 if ws.allowance < 0 or ws.unflushed > self._flush_at:
                     begun = self._committing.begin(message, channel, packet)
-                    self._fan_out(FanOut(self, message, found, channel, packet, begun))
+                    self._fan_out(FanOut(self, message, found, publisher, channel, packet, begun))
                     return
                 ws.is_bulk = True
+            self._delivery.publisher = publisher
+            self._delivery.found = found
             if count == 1:
                 self._deliver_one(found[0], message)
             else:
                 self._deliver_overlapping(found, message)
             ws.is_bulk = False
         resting = self._delivery.resting
+        reason = SUCCESS
+        if not width and channel is not None and channel.layout != LAYOUT_3:
+            reason = NO_MATCHING_SUBSCRIBERS
         if resting is None and not message.retain and message.qos < 2:
             if message.qos and channel is not None and packet is not None:
-                self._committing.acknowledge(channel, packet)
+                self._committing.acknowledge(channel, packet, reason)
             return
         self._delivery.resting = None
-        begun = self._committing.begin(message, channel, packet)
+        begun = self._committing.begin(message, channel, packet, reason)
         self._finish(message, packet, resting, begun)
 
     def _deliver_one(self, subscribers: Subscribers, message: Message) -> None:
@@ -267,6 +378,9 @@ class Publishing:
     def _quota(self, channel: Channel | None, packet: Publish | None) -> None:
         self._ws.stats.refused_queue_full += 1
         if channel is None or packet is None:
+            return
+        if channel.layout != LAYOUT_3:
+            self._decline(channel, packet, QUOTA_EXCEEDED)
             return
         self._ws.doomed.append((channel, QUOTA))
         session = channel.session
@@ -308,7 +422,7 @@ class Publishing:
             if channel.wait == WAIT_NO:
                 ws.queue_work(channel)
         if fan_out.then is not None:
-            self.publish_will(fan_out.then)
+            self.publish_will(fan_out.then, fan_out.publisher)
         return True
 
     def _finish(
@@ -319,9 +433,11 @@ class Publishing:
         session = begun.session
         if session is not None and session.key:
             others.append(HoldIdentifier(session.key, begun.packet_id))
-        if message.retain:
+        if message.retain and self._ws.limits.retain_available:
             if len(message.payload):
                 others.append(PutRetained(message))
+                if message.expires_at:
+                    self._sweeping.note(message.expires_at)
             else:  # [v3 MQTT-3.3.1-10] [v3 MQTT-3.3.1-11]
                 others.append(DeleteRetained(message.topic.utf8))
         self._committing.add(begun, resting, others)
@@ -331,11 +447,17 @@ class Publishing:
 
     def publish(self, message: Message) -> None:
         """Publish a message that no client sent."""
-        self._route(message, None, None)
+        self._route(message, None, None, None)
 
-    def publish_will(self, will: Will) -> None:
+    def publish_will(self, will: Will, session: Session | None) -> None:
         """Publish a will as the message it describes.  [v3 MQTT-3.1.2-16] [v3 MQTT-3.1.2-17]"""
+        ws = self._ws
         utf8 = will.topic.encode()
-        topic = self._ws.topics.find(utf8) or self._ws.topics.add(utf8)
-        self._ws.stats.wills_published += 1
-        self.publish(Message(topic, will.payload, will.qos, will.retain))
+        topic = ws.topics.find(utf8) or ws.topics.add(utf8)
+        ws.stats.wills_published += 1
+        travelling = tuple(pair for pair in will.properties if pair[0] != WILL_DELAY_INTERVAL)
+        extras = make_extras(travelling) if travelling else None
+        qos = min(will.qos, ws.limits.maximum_qos)
+        message = Message(topic, will.payload, qos, will.retain, extras)
+        self._note_arrival(message)
+        self._route(message, session, None, None)

@@ -8,12 +8,15 @@ the storage engine and only counted.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from typing import Final, final
 
 from mqtt_core._message import Message
+from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._store import Queued
 
+_GONE_KEPT: Final = 100
 _SIZE_BITS: Final = 30  # a packet has at most 268,435,460 bytes
 _SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
 
@@ -32,6 +35,7 @@ class Queue:
         "_qos_0",
         "_loaded",
         "_stored",
+        "_expiring",
     )
 
     def __init__(self) -> None:
@@ -45,6 +49,8 @@ class Queue:
         self._loaded: Final[deque[Queued]] = deque()
         # Number and size of what only the engine has, packed into one integer each.
         self._stored: Final[deque[int]] = deque()
+        # When messages expire, and their numbers; those that have gone meanwhile stay a while.
+        self._expiring: list[tuple[float, int]] | None = None
 
     @property
     def has_qos_0(self) -> bool:
@@ -66,9 +72,12 @@ class Queue:
         """Whether a message waits that only the engine has."""
         return bool(self._stored)
 
-    def add(self, number: int, qos: int, message: Message) -> None:
+    def add(
+        self, number: int, qos: int, message: Message, particulars: Particulars | None = None
+    ) -> None:
         """Append a message to be kept here."""
-        entry = Queued(number, qos, message)
+        self._note_expiry(number, message)
+        entry = Queued(number, qos, message, particulars)
         if qos == 0:
             if self._qos_0 is None:
                 self._qos_0 = deque()
@@ -79,6 +88,62 @@ class Queue:
             self._loaded.append(entry)
         self.count += 1
         self.size_bytes += message.size_bytes
+
+    def _note_expiry(self, number: int, message: Message) -> None:
+        expires_at = message.expires_at
+        if expires_at:
+            expiring = self._expiring
+            if expiring is None:
+                expiring = []
+                self._expiring = expiring
+            heapq.heappush(expiring, (expires_at, number))
+            if len(expiring) > 2 * self.count + _GONE_KEPT:
+                waiting = self._numbers()
+                self._expiring = [entry for entry in expiring if entry[1] in waiting]
+                heapq.heapify(self._expiring)
+
+    def _numbers(self) -> set[int]:
+        numbers = {packed >> _SIZE_BITS for packed in self._stored}
+        numbers.update(entry.number for entry in self._loaded)
+        numbers.update(entry.number for entry in self._qos_0 or ())
+        return numbers
+
+    def take_expired(self, now: float) -> list[int]:
+        """Forget the messages that have expired by `now`; returns their numbers."""
+        expiring = self._expiring
+        due: set[int] = set()
+        while expiring and expiring[0][0] <= now:
+            due.add(heapq.heappop(expiring)[1])
+        if not due:
+            return []
+        taken: list[int] = []
+        for _ in range(len(self._stored)):  # each once round, so that those left keep their order
+            packed = self._stored.popleft()
+            if packed >> _SIZE_BITS in due:
+                taken.append(packed >> _SIZE_BITS)
+                self.count -= 1
+                self.size_bytes -= packed & _SIZE_MASK
+            else:
+                self._stored.append(packed)
+        for _ in range(len(self._loaded)):
+            entry = self._loaded.popleft()
+            if entry.number in due:
+                taken.append(self._taken(entry).number)
+            else:
+                self._loaded.append(entry)
+        waiting = self._qos_0
+        for _ in range(self.qos_0_count):
+            assert waiting is not None
+            if waiting[0].number in due:
+                taken.append(self.pop_qos_0().number)
+            else:
+                waiting.append(waiting.popleft())
+        return taken
+
+    def add_message_stored(self, number: int, message: Message) -> None:
+        """Count a message that only the engine has from now on."""
+        self._note_expiry(number, message)
+        self.add_stored(number, message.size_bytes)
 
     def add_stored(self, number: int, size_bytes: int) -> None:
         """Count a message that only the engine has."""

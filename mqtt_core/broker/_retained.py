@@ -7,9 +7,12 @@ meanwhile may or may not be found, as with any publisher's timing.
 
 from __future__ import annotations
 
+import heapq
 from typing import Final, final
 
 from mqtt_core._message import Message
+
+_REPLACED_KEPT: Final = 1_000
 
 LEVEL_BYTES: Final = 420
 """What one level of a retained topic takes in the trie, if no other topic shares it."""
@@ -131,7 +134,7 @@ class Position:
 class RetainedMessages:
     """Retained messages by topic, bounded in number and bytes."""
 
-    __slots__ = ("limit", "limit_bytes", "count", "size_bytes", "_root")
+    __slots__ = ("limit", "limit_bytes", "count", "size_bytes", "_root", "_expiring", "_order")
 
     def __init__(self, limit: int, limit_bytes: int) -> None:
         self.limit: Final = limit
@@ -139,6 +142,9 @@ class RetainedMessages:
         self.count = 0
         self.size_bytes = 0
         self._root: Final = _Node(b"", 0)
+        # When messages expire, the earliest first, with a number that orders those of one time.
+        self._expiring: Final[list[tuple[float, int, Message]]] = []
+        self._order = 0
 
     def get(self, topic: bytes) -> Message | None:
         """The retained message of a topic."""
@@ -171,6 +177,26 @@ class RetainedMessages:
             self.size_bytes -= _cost(known)
         node.message = message
         self.size_bytes += _cost(message)
+        if message.expires_at:
+            self._order += 1
+            expiring = self._expiring
+            heapq.heappush(expiring, (message.expires_at, self._order, message))
+            if len(expiring) > 2 * self.count + _REPLACED_KEPT:
+                self._forget_replaced()
+
+    def _forget_replaced(self) -> None:
+        """Messages that others have replaced before their time."""
+        left = [entry for entry in self._expiring if self.get(entry[2].topic.utf8) is entry[2]]
+        self._expiring[:] = left
+        heapq.heapify(self._expiring)
+
+    def drop_expired(self, now: float) -> None:
+        """Forget the messages that have expired.  [MQTT-3.3.2-5]"""
+        expiring = self._expiring
+        while expiring and expiring[0][0] <= now:
+            message = heapq.heappop(expiring)[2]
+            if self.get(message.topic.utf8) is message:
+                self.delete(message.topic.utf8)
 
     def delete(self, topic: bytes) -> bool:
         """Forget the message of a topic; False where there was none.  [v3 MQTT-3.3.1-10]"""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast, final
 
 from mqtt_core._topics import Route, Topic, TopicCache, filter_matches, has_wildcard
+from mqtt_core.broker._particulars import Options
 
 if TYPE_CHECKING:
     from mqtt_core.broker._session import Session
@@ -33,16 +34,36 @@ def subscription_cost(topic_filter: bytes) -> int:
     return cost
 
 
+_SHARE: Final = b"$share/"
+
+
+def is_shared(topic_filter: bytes) -> bool:
+    """Whether a filter is that of a shared subscription, `$share/group/filter` (4.8.2)."""
+    return topic_filter.startswith(_SHARE)
+
+
+def unshared(topic_filter: bytes) -> bytes:
+    """The filter that decides which topics match, without the group that shares them."""
+    return topic_filter.split(b"/", 2)[2] if is_shared(topic_filter) else topic_filter
+
+
 @final
 class Subscriber:
     """One subscription: a session's interest in one filter, at the QoS granted."""
 
-    __slots__ = ("session", "subscribers", "qos", "index")
+    __slots__ = ("session", "subscribers", "qos", "options", "index")
 
-    def __init__(self, session: Session, subscribers: Subscribers, qos: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        subscribers: Subscribers,
+        qos: int,
+        options: Options | None = None,
+    ) -> None:
         self.session: Final = session
         self.subscribers: Final = subscribers
         self.qos = qos
+        self.options = options
         self.index = -1  # within the list of its QoS; -1 when it is in none
 
 
@@ -225,10 +246,19 @@ class Router:
         """Distinct filters."""
         return len(self._exact) + self._filters
 
-    def subscribe(self, session: Session, topic_filter: bytes, qos: int) -> bool:
-        """Add or replace a subscription; False when it replaced one.  [v3 MQTT-3.8.4-3]"""
+    def subscribe(
+        self, session: Session, topic_filter: bytes, qos: int, options: Options | None = None
+    ) -> bool:
+        """Add or replace a subscription; False when it replaced one.
+
+        [v3 MQTT-3.8.4-3] [MQTT-3.8.4-3]
+        """
+        if options is not None:
+            session.optioned += 1
         subscriber = session.subscriptions.get(topic_filter)
         if subscriber is not None:
+            self._forget_options(subscriber)
+            subscriber.options = options
             if subscriber.qos != qos:
                 subscribers = subscriber.subscribers
                 subscribers.remove(subscriber)
@@ -236,7 +266,7 @@ class Router:
                 subscribers.add(subscriber)
             return False
         subscribers = self._find_or_make(topic_filter)
-        subscriber = Subscriber(session, subscribers, qos)
+        subscriber = Subscriber(session, subscribers, qos, options)
         subscribers.add(subscriber)
         session.subscriptions[subscribers.topic_filter] = subscriber
         self.count += 1
@@ -248,6 +278,7 @@ class Router:
         subscriber = session.subscriptions.pop(topic_filter, None)
         if subscriber is None:
             return False
+        self._forget_options(subscriber)
         subscribers = subscriber.subscribers
         subscribers.remove(subscriber)
         self.count -= 1
@@ -255,6 +286,10 @@ class Router:
         if not subscribers.count:
             self._forget(topic_filter)
         return True
+
+    def _forget_options(self, subscriber: Subscriber) -> None:
+        if subscriber.options is not None:
+            subscriber.session.optioned -= 1
 
     def _find_or_make(self, topic_filter: bytes) -> Subscribers:
         if not has_wildcard(topic_filter):

@@ -17,11 +17,12 @@ from mqtt_core._flow import (
     STORING_PUBREL,
     Flow,
 )
-from mqtt_core._message import Message
+from mqtt_core._message import Message, delivery_head5
 from mqtt_core._output import REFERENCE_BYTES
 from mqtt_core.broker._causes import STORE_FAILED
-from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._channel import LAYOUT_3, LAYOUT_5, Channel
 from mqtt_core.broker._facts import FACT_ERROR
+from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._session import GatedSend, RetainedBurst, Session
 from mqtt_core.broker._store import (
@@ -29,12 +30,24 @@ from mqtt_core.broker._store import (
     Completion,
     Failed,
     Operation,
+    Queued,
     SaveReceived,
     SaveSent,
+    Settle,
     Target,
     Write,
 )
 from mqtt_core.broker._workspace import Workspace
+
+IDENTIFIER_BYTES: Final = 5  # of a subscription identifier in a PUBLISH, at most
+_ALIAS_BYTES: Final = 5  # that an alias may add, to the lengths too
+_CLOCK_NOISE_S: Final = 0.001  # what sums of floating point times may be short of the truth
+
+
+def _size5(message: Message, qos: int, identifiers: tuple[int, ...]) -> int:
+    """The bytes of a PUBLISH of MQTT 5.0 without an alias."""
+    head = delivery_head5(message, qos, False, False, 1, message.expiry_s, identifiers)
+    return len(head) + len(message.payload)
 
 
 @final
@@ -53,25 +66,96 @@ class Sending:
         channel.is_full = True
         self._ws.must_flush = True
 
+    def passes_over(
+        self, channel: Channel, message: Message, qos: int, particulars: Particulars | None
+    ) -> bool:
+        """Whether a message that has waited is not sent: it has expired, or is too large."""
+        expires_at = message.expires_at
+        if expires_at and expires_at <= self._ws.wall:  # [MQTT-3.3.2-5]
+            self._ws.stats.messages_expired += 1
+            return True
+        return self.is_too_large(channel, message, qos, particulars)
+
+    def is_too_large(
+        self, channel: Channel, message: Message, qos: int, particulars: Particulars | None
+    ) -> bool:
+        """Whether a client does not take a message of that size: it is dropped, and counted.
+
+        [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+        """
+        most = channel.max_packet_bytes
+        if not most:
+            return False
+        identifiers = () if particulars is None else particulars.identifiers
+        if _size5(message, qos, identifiers) <= most:
+            return False
+        self._ws.stats.dropped_too_large += 1
+        return True
+
+    def _seconds_left(self, message: Message) -> int:
+        """The message expiry interval less the time that the message has waited.
+
+        [MQTT-3.3.2-6]
+        """
+        expiry_s = message.expiry_s
+        if expiry_s < 0:
+            return expiry_s
+        arrived_at = message.expires_at - expiry_s
+        return max(0, expiry_s - int(self._ws.wall - arrived_at + _CLOCK_NOISE_S))
+
+    def _head5(
+        self,
+        channel: Channel,
+        message: Message,
+        qos: int,
+        packet_id: int,
+        dup: bool,
+        particulars: Particulars | None,
+    ) -> bytes:
+        """A PUBLISH of MQTT 5.0 with what it has of its own, up to its payload."""
+        retain = particulars is not None and particulars.retain
+        identifiers = () if particulars is None else particulars.identifiers
+        expiry_s = self._seconds_left(message)
+        aliases = channel.aliases
+        if aliases is not None:
+            topic = message.topic.utf8
+            alias = aliases.known(topic)
+            has_topic = alias == 0
+            most = channel.max_packet_bytes
+            if has_topic and (not most or _size5(message, qos, identifiers) + _ALIAS_BYTES <= most):
+                alias = aliases.assign(topic)
+            return delivery_head5(
+                message, qos, dup, retain, packet_id, expiry_s, identifiers, alias, has_topic
+            )
+        return delivery_head5(message, qos, dup, retain, packet_id, expiry_s, identifiers)
+
     def write(self, channel: Channel, message: Message, qos: int, packet_id: int) -> None:
         """Write a PUBLISH at QoS 1 or 2 for the first time: two copies around its identifier."""
         ws = self._ws
+        layout = channel.layout
+        if layout == LAYOUT_3:
+            head = message.head(qos)  # never DUP: a first delivery  [v3 MQTT-3.3.1-3]
+            rest = message.payload
+        elif layout == LAYOUT_5 and message.expiry_s < 0:
+            head = message.head5(qos)  # [MQTT-3.3.1-3]
+            rest = message.body5()
+        else:
+            self.write_own(channel, message, qos, packet_id, False, None)
+            return
         output = channel.output
         writer = output.writer
         if writer is None:
             writer = ws.open_output(channel)
-        head = message.head(qos)  # never DUP: a first delivery  [v3 MQTT-3.3.1-3]
-        payload = message.payload
         writer.write(head)
         writer.append(packet_id >> 8)
         writer.append(packet_id & 0xFF)
-        size = len(payload)
+        size = len(rest)
         if size < REFERENCE_BYTES:
-            writer.write(payload)
+            writer.write(rest)
             if len(writer) >= self._budget:
                 self.fill(channel)
         else:
-            output.write_reference(payload)
+            output.write_reference(rest)
             if output.size_bytes >= self._budget:
                 self.fill(channel)
         stats = ws.stats
@@ -79,7 +163,15 @@ class Sending:
         stats.packets_sent += 1
         ws.unflushed += size + len(head) + 2
 
-    def begin(self, session: Session, flow: Flow, message: Message, qos: int, number: int) -> int:
+    def begin(
+        self,
+        session: Session,
+        flow: Flow,
+        message: Message,
+        qos: int,
+        number: int,
+        particulars: Particulars | None,
+    ) -> int:
         """Begin a stored delivery; at QoS 2 it waits for the store before it is written."""
         packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else STORING_PUBLISH)
         numbers = session.numbers
@@ -87,6 +179,8 @@ class Sending:
             numbers = {}
             session.numbers = numbers
         numbers[packet_id] = number
+        if particulars is not None:
+            session.note_particulars(packet_id, particulars)
         return packet_id
 
     def gate(self, session: Session, packet_id: int) -> GatedSend:
@@ -99,25 +193,57 @@ class Sending:
         gate.append(gated)
         return gated
 
-    def send_queued(
-        self, session: Session, channel: Channel, message: Message, qos: int, number: int
+    def send(
+        self,
+        session: Session,
+        channel: Channel,
+        message: Message,
+        qos: int,
+        particulars: Particulars | None,
     ) -> None:
-        """Send a message at QoS 1 or 2 that has waited in the queue, where it had `number`."""
-        flow = self._ws.flow_of(session)
+        """Send a message at QoS 1 or 2 to a session that is not stored."""
+        step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
+        packet_id = self._ws.flow_of(session).start(message, step)
+        if particulars is None:
+            self.write(channel, message, qos, packet_id)
+        else:
+            session.note_particulars(packet_id, particulars)
+            self.write_own(channel, message, qos, packet_id, False, particulars)
+
+    def send_queued(self, session: Session, channel: Channel, entry: Queued) -> None:
+        """Send a message at QoS 1 or 2 that has waited in the queue."""
+        message = entry.message
+        qos = entry.qos
+        particulars = entry.particulars
         if not session.key:
-            step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
-            self.write(channel, message, qos, flow.start(message, step))
+            self.send(session, channel, message, qos, particulars)
             return
-        packet_id = self.begin(session, flow, message, qos, number)
-        operation = SaveSent(session.key, number, packet_id)
+        flow = self._ws.flow_of(session)
+        packet_id = self.begin(session, flow, message, qos, entry.number, particulars)
+        operation = SaveSent(session.key, entry.number, packet_id)
         if qos == 1:
             self._ws.record(operation)
-            self.write(channel, message, qos, packet_id)
+            if particulars is None:
+                self.write(channel, message, qos, packet_id)
+            else:
+                self.write_own(channel, message, qos, packet_id, False, particulars)
         else:
             self.send_gated(session, self.gate(session, packet_id), operation)
 
-    def send_qos_0(self, channel: Channel, packet: bytes) -> None:
+    def send_qos_0(
+        self, channel: Channel, message: Message, particulars: Particulars | None
+    ) -> None:
         """Write a whole PUBLISH at QoS 0."""
+        layout = channel.layout
+        if layout == LAYOUT_3:
+            retain = particulars is not None and particulars.retain
+            self._write_packet(channel, message.retained_packet() if retain else message.packet())
+        elif layout == LAYOUT_5 and particulars is None and message.expiry_s < 0:
+            self._write_packet(channel, message.packet5())
+        else:
+            self.write_own(channel, message, 0, 0, False, particulars)
+
+    def _write_packet(self, channel: Channel, packet: bytes) -> None:
         ws = self._ws
         if channel.output.writer is None:
             ws.open_output(channel)
@@ -134,43 +260,42 @@ class Sending:
         self, session: Session, channel: Channel, message: Message, burst: RetainedBurst
     ) -> None:
         """Deliver a retained message with the RETAIN flag.  [v3 MQTT-3.3.1-8]"""
+        particulars = burst.particulars
         qos = burst.qos if burst.qos < message.qos else message.qos
-        if qos == 0:
-            self.send_qos_0(channel, message.retained_packet())
+        if self.passes_over(channel, message, qos, particulars):
             return
-        flow = self._ws.flow_of(session)
+        if qos == 0:
+            self.send_qos_0(channel, message, particulars)
+            return
         if not session.key:
-            packet_id = flow.start(message, AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC)
-            self._note_retained(session, packet_id)
-            self.write_flagged(channel, message, qos, packet_id, False, True)
+            self.send(session, channel, message, qos, particulars)
             return
         number = self._ws.next_number()
-        packet_id = self.begin(session, flow, message, qos, number)
-        self._note_retained(session, packet_id)
-        operation = Append(number, message, [Target(session.key, qos, packet_id, True)])
+        flow = self._ws.flow_of(session)
+        packet_id = self.begin(session, flow, message, qos, number, particulars)
+        operation = Append(number, message, [Target(session.key, qos, packet_id, particulars)])
         if qos == 1:
             self._ws.record(operation)
-            self.write_flagged(channel, message, qos, packet_id, False, True)
+            self.write_own(channel, message, qos, packet_id, False, particulars)
         else:
             self.send_gated(session, self.gate(session, packet_id), operation)
 
-    def _note_retained(self, session: Session, packet_id: int) -> None:
-        if session.retained_ids is None:
-            session.retained_ids = set()
-        session.retained_ids.add(packet_id)
-
-    def write_flagged(
+    def write_own(
         self,
         channel: Channel,
         message: Message,
         qos: int,
         packet_id: int,
         dup: bool,
-        retain: bool,
+        particulars: Particulars | None,
     ) -> None:
-        """Write a PUBLISH at QoS 1 or 2 with the flags given."""
+        """Write a PUBLISH with flags or properties of its own."""
         ws = self._ws
-        head = message.flagged_head(qos, dup, retain) + packet_id.to_bytes(2, "big")
+        if channel.layout == LAYOUT_3:
+            retain = particulars is not None and particulars.retain
+            head = message.flagged_head(qos, dup, retain) + packet_id.to_bytes(2, "big")
+        else:
+            head = self._head5(channel, message, qos, packet_id, dup, particulars)
         if channel.output.writer is None:
             ws.open_output(channel)
         channel.output.write(head)
@@ -200,38 +325,44 @@ class Sending:
         """Send what is ready, in order; nothing overtakes what still waits."""
         gate = session.gate
         channel = session.channel
-        if gate is None or channel is None or session.resend is not None:
+        if gate is None or channel is None:
             return
         while gate and gate[0].is_ready:
-            packet_id = gate.popleft().packet_id
-            self._send_ungated(session, channel, packet_id)
+            self._send_ungated(session, channel, gate.popleft())
         if not gate:
             session.gate = None
 
-    def _send_ungated(self, session: Session, channel: Channel, packet_id: int) -> None:
+    def _send_ungated(self, session: Session, channel: Channel, gated: GatedSend) -> None:
         flow = session.flow
         assert flow is not None
+        packet_id = gated.packet_id
         if flow.step(packet_id) == STORING_PUBREL:
             flow.advance(packet_id, AWAITING_PUBCOMP)
             self._ws.answer(channel, 0x62, packet_id)
             return
         message = flow.message(packet_id)
         assert message is not None
+        particulars = session.particulars_of(packet_id)
+        if gated.was_parked and self.passes_over(channel, message, 2, particulars):
+            self.settle(session, flow, packet_id)
+            return
         flow.advance(packet_id, AWAITING_PUBREC)
-        retained = session.retained_ids
-        retain = retained is not None and packet_id in retained
-        self.write_flagged(channel, message, 2, packet_id, False, retain)
+        self.write_own(channel, message, 2, packet_id, False, particulars)
 
     def take_back(self, session: Session, gated: GatedSend) -> None:
         """Forget a QoS 2 PUBLISH whose message was never acknowledged to its publisher, and go
         on with what comes behind it."""
-        gate = session.gate
         flow = session.flow
-        if gate is None or flow is None:
+        if flow is None:
             return  # the session has ended
-        gate.remove(gated)
-        if not gate:
-            session.gate = None
+        gate = session.gate
+        parked = session.parked
+        if parked is not None and parked.get(gated.packet_id) is gated:
+            del parked[gated.packet_id]
+        elif gate is not None:
+            gate.remove(gated)
+            if not gate:
+                session.gate = None
         self.finish(session, flow, gated.packet_id)
         self.open_gate(session)
         if session.has_waiting and session.channel is not None:
@@ -240,13 +371,19 @@ class Sending:
     def finish(self, session: Session, flow: Flow, packet_id: int) -> int:
         """End a delivery; returns its number in the store, 0 for none."""
         flow.finish(packet_id)
-        retained = session.retained_ids
-        if retained is not None:
-            retained.discard(packet_id)
-            if not retained:
-                session.retained_ids = None
+        if session.resend is not None:
+            session.resend.pop(packet_id, None)
+        session.forget_particulars(packet_id)
         numbers = session.numbers
         return 0 if numbers is None else numbers.pop(packet_id, 0)
+
+    def settle(self, session: Session, flow: Flow, packet_id: int) -> None:
+        """End a delivery, in the store too."""
+        number = self.finish(session, flow, packet_id)
+        if number:
+            self._ws.record(Settle(session.key, number))
+        if session.has_waiting and session.channel is not None:
+            self._ws.mark_dirty(session.channel)
 
     # The beginning and the end of a connection
 
@@ -255,8 +392,15 @@ class Sending:
         flow = session.flow
         if flow is None:
             return
-        session.resend = flow.unfinished()
-        session.resend.reverse()
+        resend: dict[int, None] = {}
+        for packet_id in reversed(flow.unfinished()):
+            resend[packet_id] = None
+        session.resend = resend
+        parked = session.parked or {}
+        for gated in session.gate or ():
+            parked[gated.packet_id] = gated
+        session.parked = parked or None
+        session.gate = None
         self.resend(session, channel)
 
     def resend(self, session: Session, channel: Channel) -> None:
@@ -265,11 +409,12 @@ class Sending:
         flow = session.flow
         if resend is None or flow is None:
             return
-        while resend and channel.has_room:
-            self._send_again(session, channel, flow, resend.pop())
+        # What was sent again and has no answer counts in the window.  [MQTT-3.3.4-9]
+        while resend and channel.has_room and flow.in_flight - len(resend) < max(flow.window, 1):
+            self._send_again(session, channel, flow, resend.popitem()[0])
         if not resend:
             session.resend = None
-            self.open_gate(session)
+            session.parked = None
 
     def _send_again(self, session: Session, channel: Channel, flow: Flow, packet_id: int) -> None:
         step = flow.step(packet_id)
@@ -277,15 +422,30 @@ class Sending:
         if step == AWAITING_PUBCOMP:
             self._ws.answer(channel, 0x62, packet_id)
         elif step in (STORING_PUBLISH, STORING_PUBREL):
-            for gated in session.gate or ():
-                if gated.packet_id == packet_id and gated.retry is not None:
-                    self.send_gated(session, gated, gated.retry)
+            self._gate_again(session, packet_id)
         elif message is not None and step in (AWAITING_PUBACK, AWAITING_PUBREC):
             qos = 1 if step == AWAITING_PUBACK else 2
-            retained = session.retained_ids
-            retain = retained is not None and packet_id in retained
-            # [v3 MQTT-3.3.1-1]
-            self.write_flagged(channel, message, qos, packet_id, True, retain)
+            particulars = session.particulars_of(packet_id)
+            if self.is_too_large(channel, message, qos, particulars):
+                self.settle(session, flow, packet_id)  # as if it had been sent
+                return
+            # [v3 MQTT-3.3.1-1] [MQTT-3.3.1-1]
+            self.write_own(channel, message, qos, packet_id, True, particulars)
+
+    def _gate_again(self, session: Session, packet_id: int) -> None:
+        """What waited for the store on an earlier connection takes its place on this one."""
+        parked = session.parked
+        gated = None if parked is None else parked.pop(packet_id, None)
+        if gated is None:
+            return  # PUBREC has come before its PUBLISH was sent again
+        if session.gate is None:
+            session.gate = deque()
+        session.gate.append(gated)
+        gated.was_parked = True
+        if gated.retry is not None:
+            self.send_gated(session, gated, gated.retry)
+        else:
+            self.open_gate(session)
 
     def store_failed(self, session: Session, reason: str) -> None:
         """Close the connection of a session whose store does not answer as it must."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, final
 from mqtt_core._flow import Flow
 from mqtt_core._message import Message
 from mqtt_core.broker._deadlines import Deadline
+from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._router import Subscriber
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mqtt_core.broker._channel import Channel
     from mqtt_core.broker._committing import Commitment
     from mqtt_core.broker._store import Operation
+    from mqtt_core.broker._wills import DelayedWill
 
 
 @final
@@ -25,6 +27,7 @@ class RetainedBurst:
         "topic_filter",
         "qos",
         "is_local",
+        "particulars",
         "position",
         "is_reading",
         "room",
@@ -32,9 +35,12 @@ class RetainedBurst:
         "left",
     )
 
-    def __init__(self, topic_filter: bytes, qos: int, is_local: bool) -> None:
+    def __init__(
+        self, topic_filter: bytes, qos: int, is_local: bool, particulars: Particulars
+    ) -> None:
         self.topic_filter: Final = topic_filter
         self.qos: Final = qos
+        self.particulars: Final = particulars
         self.is_local: Final = is_local  # `$SYS` topics, which no engine knows
         self.position: object | None = None
         self.is_reading = False  # a page is under way
@@ -47,11 +53,12 @@ class RetainedBurst:
 class GatedSend:
     """A QoS 2 PUBLISH or a PUBREL that goes out once what it rests on is stored."""
 
-    __slots__ = ("packet_id", "is_ready", "retry")
+    __slots__ = ("packet_id", "is_ready", "was_parked", "retry")
 
     def __init__(self, packet_id: int) -> None:
         self.packet_id: Final = packet_id
         self.is_ready = False
+        self.was_parked = False  # begun on an earlier connection
         self.retry: Operation | None = None  # refused; to be stored when the client is back
 
 
@@ -79,10 +86,14 @@ class Session:
         "resend",
         "bursts",
         "gate",
+        "parked",
         "numbers",
         "unstored",
-        "retained_ids",
+        "particulars",
+        "optioned",
         "verdicts",
+        "expiry_s",
+        "will",
         "deadline",
         "dropping",
     )
@@ -100,13 +111,19 @@ class Session:
         self.flow: Flow | None = None
         self.queue: Queue | None = None
         self.reserved = 0  # places of the in-flight window kept for retained messages
-        self.resend: list[int] | None = None  # identifiers to be sent again, the next one last
+        # Identifiers to be sent again, the next one last; of the order of a list, and quick to
+        # lose the one that is acknowledged before its turn.
+        self.resend: dict[int, None] | None = None
         self.bursts: dict[bytes, RetainedBurst] | None = None  # by topic filter, in order
         self.gate: deque[GatedSend] | None = None
+        self.parked: dict[int, GatedSend] | None = None  # not in the gate before their turn
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
         self.unstored: dict[int, Commitment] | None = None  # QoS 2 messages not stored yet
-        self.retained_ids: set[int] | None = None  # in flight with the RETAIN flag
+        self.particulars: dict[int, Particulars] | None = None  # by packet identifier
+        self.optioned = 0  # subscriptions with options
         self.verdicts: dict[tuple[int, bytes], bool] | None = None
+        self.expiry_s = 0  # how long it outlives its connection
+        self.will: DelayedWill | None = None  # of its last connection
         self.deadline: Deadline | None = None
         self.dropping = 0  # messages dropped in the present episode of a full queue
 
@@ -117,6 +134,38 @@ class Session:
             queue = Queue()
             self.queue = queue
         return queue
+
+    def note_particulars(self, packet_id: int, particulars: Particulars) -> None:
+        """Remember what a delivery has of its own, for as long as it is in flight."""
+        known = self.particulars
+        if known is None:
+            known = {}
+            self.particulars = known
+        known[packet_id] = particulars
+
+    def particulars_of(self, packet_id: int) -> Particulars | None:
+        """What a delivery in flight has of its own."""
+        known = self.particulars
+        return None if known is None else known.get(packet_id)
+
+    def forget_particulars(self, packet_id: int) -> None:
+        """A delivery is done with."""
+        known = self.particulars
+        if known is not None:
+            known.pop(packet_id, None)
+            if not known:
+                self.particulars = None
+
+    @property
+    def outlives_connection(self) -> bool:
+        """Whether it stays when its connection ends."""
+        return self.key != 0 and self.expiry_s > 0
+
+    @property
+    def has_will(self) -> bool:
+        """Whether a will is stored for the session's connection, or for the one before."""
+        channel = self.channel
+        return self.will is not None or (channel is not None and channel.will is not None)
 
     @property
     def goes_direct(self) -> bool:

@@ -16,6 +16,7 @@ from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import EndSession, SaveExpiry, SessionRecord
+from mqtt_core.broker._wills import WILL_DUE, Wills
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace
 
@@ -28,7 +29,7 @@ _UNSUBSCRIBED_AT_ONCE: Final = 500
 
 @final
 class SessionTimer(Timed):
-    """Ends a detached session when its time is over."""
+    """Ends a detached session when its time is over, and publishes its will when that is due."""
 
     __slots__ = ("_sessions", "_session")
 
@@ -38,7 +39,10 @@ class SessionTimer(Timed):
 
     def on_deadline(self, kind: int, now: float) -> None:
         """The time is over."""
-        self._sessions.expire(self._session, now)
+        if kind == EXPIRY:
+            self._sessions.expire(self._session, now)
+        else:
+            self._sessions.will_due(self._session, now)
 
 
 @final
@@ -65,16 +69,15 @@ class Unsubscribing(Work):
 class Sessions:
     """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
 
-    __slots__ = ("by_client", "claims", "unborn", "kept_wills", "_ws", "_delivery")
+    __slots__ = ("by_client", "claims", "unborn", "wills", "_ws", "_delivery")
 
-    def __init__(self, workspace: Workspace, delivery: Delivery) -> None:
+    def __init__(self, workspace: Workspace, delivery: Delivery, wills: Wills) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
         self.unborn: Final[dict[str, int]] = {}  # keys stored for attempts without CONNACK yet
-        # Of those that a shutdown has disconnected: they stay in the store.
-        self.kept_wills: Final[dict[str, Will]] = {}
         self._ws: Final = workspace
         self._delivery: Final = delivery
+        self.wills: Final = wills
 
     def forget_claim(self, attempt: Attempt) -> None:
         """An attempt is over, one way or the other."""
@@ -93,13 +96,6 @@ class Sessions:
         """Whether a CONNECT that is on its way to its CONNACK has stored which will there is."""
         newest = self.claims.get(client_id)
         return newest is not None and newest.saves_will
-
-    def will_to_store(self, client_id: str) -> Will | None:
-        """The will of the client as it is connected, or was when the server went down."""
-        session = self.by_client.get(client_id)
-        if session is None or session.channel is None:
-            return self.kept_wills.get(client_id)
-        return session.channel.will
 
     def get(self, client_id: str) -> Session | None:
         """The session of a client."""
@@ -127,8 +123,8 @@ class Sessions:
         """A session as the storage engine has it."""
         ws = self._ws
         session = self.make(record.client_id, record.session)
-        for topic_filter, qos in record.subscriptions.items():
-            ws.router.subscribe(session, topic_filter, qos)
+        for topic_filter, (qos, options) in record.subscriptions.items():
+            ws.router.subscribe(session, topic_filter, qos, options)
         flow = ws.new_flow()
         session.flow = flow
         numbers: dict[int, int] = {}
@@ -139,10 +135,8 @@ class Sessions:
             message = None if sent.is_received else sent.message
             flow.restore(sent.packet_id, message, step)
             numbers[sent.packet_id] = sent.number
-            if sent.retain:
-                if session.retained_ids is None:
-                    session.retained_ids = set()
-                session.retained_ids.add(sent.packet_id)
+            if sent.particulars is not None:
+                session.note_particulars(sent.packet_id, sent.particulars)
         session.numbers = numbers
         flow.held = set(record.held) if record.held else None
         ws.held_identifiers += len(record.held)
@@ -161,6 +155,7 @@ class Sessions:
         if deadline is not None:
             ws.deadlines.cancel(deadline)
             session.deadline = None
+        self.wills.cancel(session)
         session.channel = channel
         channel.session = session
         queue = session.queue
@@ -169,24 +164,31 @@ class Sessions:
         if session.key:
             stats.sessions_detached -= 1
             ws.record(SaveExpiry(session.key, None))
-        stats.clients_connected += 1
+        stats.count_connected(channel.connection.level, 1)
         if stats.clients_connected > stats.clients_maximum:
             stats.clients_maximum = stats.clients_connected
 
     def detach(self, channel: Channel) -> None:
-        """The connection of a session is over; the session stays if it is persistent."""
+        """The connection of a session is over; the session stays for as long as was asked for.
+
+        [MQTT-3.1.2-23]
+        """
         session = channel.session
         assert session is not None
         ws = self._ws
         session.channel = None
         session.resend = None
         session.verdicts = None
-        ws.stats.clients_connected -= 1
+        ws.stats.count_connected(channel.connection.level, -1)
         if not session.key:
             self.end(session)
             return
         ws.stats.sessions_detached += 1
-        timeout = ws.limits.session_timeout_secs
+        timeout = session.expiry_s
+        if not timeout:
+            ws.record(EndSession(session.key))
+            self.end(session)
+            return
         timer = SessionTimer(self, session)
         session.deadline = ws.deadlines.arm(ws.now + timeout, EXPIRY, timer)
         ws.record(SaveExpiry(session.key, ws.wall + timeout))
@@ -202,6 +204,21 @@ class Sessions:
         self._ws.record(EndSession(session.key))
         self.end(session)
 
+    def delay_will(self, session: Session, will: Will, is_replaced: bool) -> None:
+        """Let the will of a connection that ends wait for its client; see `Wills.delay`."""
+        self.wills.delay(session, will, is_replaced, SessionTimer(self, session))
+
+    def will_due(self, session: Session, now: float) -> None:
+        """The delay of a session's will is over."""
+        delayed = session.will
+        assert delayed is not None  # else its deadline would have been cancelled
+        if session.client_id in self.claims:  # a new connection has been made  [MQTT-3.1.3-9]
+            at = now + self._ws.limits.request_timeout_secs
+            timer = SessionTimer(self, session)
+            delayed.deadline = self._ws.deadlines.arm(at, WILL_DUE, timer)
+            return
+        self.wills.publish(session)
+
     def end(self, session: Session) -> None:
         """Forget a session with all that belongs to it; harmless for one that is over. Detach it
         first."""
@@ -210,6 +227,9 @@ class Sessions:
             return
         session.is_ended = True
         del self.by_client[session.client_id]
+        attempt = self.claims.get(session.client_id)
+        if attempt is not None:
+            attempt.stale_key = session.key
         unsubscribing = Unsubscribing(ws, session)
         if not unsubscribing.run():
             ws.queue_work(unsubscribing)
@@ -226,11 +246,13 @@ class Sessions:
             session.deadline = None
         if session.key:
             ws.stats.sessions_detached -= 1
+        self.wills.publish(session)
         session.flow = None
         session.queue = None
         session.bursts = None
         session.gate = None
+        session.parked = None
         session.numbers = None
         session.unstored = None
-        session.retained_ids = None
+        session.particulars = None
         session.verdicts = None

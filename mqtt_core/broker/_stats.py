@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from mqtt_core._codes import MQTT_3_1_1, MQTT_5
+
 
 @final
 class Stats:
@@ -25,15 +27,27 @@ class Stats:
         "dropped_session_ended",
         "dropped_retained_limit",
         "dropped_unauthorized",
+        "dropped_too_large",
+        "dropped_malformed",
+        "messages_expired",
         "refused_queue_full",
         "connections",
         "half_connected",
         "clients_maximum",
         "clients_connected",
+        "connected_3_1",
+        "connected_3_1_1",
+        "connected_5",
+        "connected_3_1",
+        "connected_3_1_1",
+        "connected_5",
         "sessions_detached",
         "sessions_expired",
         "connects_accepted",
         "connects_refused",
+        "auth_exchanges",
+        "auth_exchanges_failed",
+        "reauthentications",
         "protocol_violations",
         "faults",
         "store_failures",
@@ -57,15 +71,24 @@ class Stats:
         self.dropped_session_ended = 0
         self.dropped_retained_limit = 0
         self.dropped_unauthorized = 0
+        self.dropped_too_large = 0
+        self.dropped_malformed = 0
+        self.messages_expired = 0
         self.refused_queue_full = 0
         self.connections = 0
         self.half_connected = 0
         self.clients_maximum = 0
         self.clients_connected = 0
+        self.connected_3_1 = 0
+        self.connected_3_1_1 = 0
+        self.connected_5 = 0
         self.sessions_detached = 0
         self.sessions_expired = 0
         self.connects_accepted = 0
         self.connects_refused = 0
+        self.auth_exchanges = 0
+        self.auth_exchanges_failed = 0
+        self.reauthentications = 0
         self.protocol_violations = 0
         self.faults = 0
         self.store_failures = 0
@@ -74,6 +97,16 @@ class Stats:
         self.queued_messages = 0
         self.queued_bytes = 0
         self.retained_messages = 0
+
+    def count_connected(self, level: int, change: int) -> None:
+        """A client of a version has connected (1) or gone (-1)."""
+        self.clients_connected += change
+        if level == MQTT_5:
+            self.connected_5 += change
+        elif level == MQTT_3_1_1:
+            self.connected_3_1_1 += change
+        else:
+            self.connected_3_1 += change
 
     @property
     def dropped(self) -> int:
@@ -134,6 +167,9 @@ class SysTopics:
             ("clients/inactive", str(stats.sessions_detached)),
             ("clients/total", str(stats.clients_connected + stats.sessions_detached)),
             ("clients/maximum", str(stats.clients_maximum)),
+            ("clients/connected/3.1", str(stats.connected_3_1)),
+            ("clients/connected/3.1.1", str(stats.connected_3_1_1)),
+            ("clients/connected/5.0", str(stats.connected_5)),
             ("clients/expired", str(stats.sessions_expired)),
             ("messages/received", str(stats.packets_received)),
             ("messages/sent", str(stats.packets_sent)),
@@ -146,6 +182,9 @@ class SysTopics:
             ("publish/messages/dropped/queue-full", str(stats.dropped_queue_full)),
             ("publish/messages/dropped/session-ended", str(stats.dropped_session_ended)),
             ("publish/messages/dropped/unauthorized", str(stats.dropped_unauthorized)),
+            ("publish/messages/dropped/too-large", str(stats.dropped_too_large)),
+            ("publish/messages/dropped/malformed", str(stats.dropped_malformed)),
+            ("publish/messages/expired", str(stats.messages_expired)),
             ("publish/messages/refused/queue-full", str(stats.refused_queue_full)),
             ("retained messages/count", str(retained)),
             ("retained messages/dropped", str(stats.dropped_retained_limit)),
@@ -158,6 +197,9 @@ class SysTopics:
             ("connections/half-connected", str(stats.half_connected)),
             ("connections/protocol-violations", str(stats.protocol_violations)),
             ("connections/takeovers", str(stats.takeovers)),
+            ("auth/exchanges", str(stats.auth_exchanges)),
+            ("auth/exchanges/failed", str(stats.auth_exchanges_failed)),
+            ("auth/reauthentications", str(stats.reauthentications)),
             ("wills/published", str(stats.wills_published)),
             ("faults", str(stats.faults)),
             ("store/failures", str(stats.store_failures)),

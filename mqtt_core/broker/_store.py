@@ -18,6 +18,7 @@ from typing import Final, Protocol, final
 
 from mqtt_core._message import Message
 from mqtt_core._packets import Will
+from mqtt_core.broker._particulars import Options, Particulars
 
 # Operations: what changes.
 
@@ -54,21 +55,29 @@ class SaveExpiry(Operation):
 
 @final
 class SaveWill(Operation):
-    """The will of the connection of a client; None once it is published or taken back."""
+    """The will of the connection of a client; None once it is published or taken back.
 
-    def __init__(self, client_id: str, will: Will | None) -> None:
+    `due` says when it is to be published, in unix seconds, once the connection has ended; 0 until
+    then.
+    """
+
+    def __init__(self, client_id: str, will: Will | None, due: float = 0.0) -> None:
         self.client_id: Final = client_id
         self.will: Final = will
+        self.due: Final = due
 
 
 @final
 class SaveSubscription(Operation):
     """A subscription, new or replaced."""
 
-    def __init__(self, session: int, topic_filter: bytes, qos: int) -> None:
+    def __init__(
+        self, session: int, topic_filter: bytes, qos: int, options: Options | None = None
+    ) -> None:
         self.session: Final = session
         self.topic_filter: Final = topic_filter
         self.qos: Final = qos
+        self.options: Final = options
 
 
 @final
@@ -84,13 +93,15 @@ class DeleteSubscription(Operation):
 class Target:
     """For whom a message is: a session, at a QoS; in flight already where it has an identifier."""
 
-    __slots__ = ("session", "qos", "packet_id", "retain")
+    __slots__ = ("session", "qos", "packet_id", "particulars")
 
-    def __init__(self, session: int, qos: int, packet_id: int = 0, retain: bool = False) -> None:
+    def __init__(
+        self, session: int, qos: int, packet_id: int = 0, particulars: Particulars | None = None
+    ) -> None:
         self.session: Final = session
         self.qos: Final = qos
         self.packet_id: Final = packet_id
-        self.retain: Final = retain  # goes out with the RETAIN flag
+        self.particulars: Final = particulars
 
 
 @final
@@ -163,6 +174,14 @@ class DeleteRetained(Operation):
 
     def __init__(self, topic: bytes) -> None:
         self.topic: Final = topic
+
+
+@final
+class DropExpired(Operation):
+    """Forget the retained messages that have expired by `now`, in unix seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.now: Final = now
 
 
 # Requests, and what completes them.
@@ -265,7 +284,7 @@ class Failed(Completion):
 class InFlight:
     """A stored handshake: what was sent with an identifier, and whether PUBREC has come."""
 
-    __slots__ = ("packet_id", "number", "qos", "message", "retain", "is_received")
+    __slots__ = ("packet_id", "number", "qos", "message", "particulars", "is_received")
 
     def __init__(
         self,
@@ -273,14 +292,14 @@ class InFlight:
         number: int,
         qos: int,
         message: Message,
-        retain: bool,
+        particulars: Particulars | None,
         is_received: bool,
     ) -> None:
         self.packet_id: Final = packet_id
         self.number: Final = number
         self.qos: Final = qos
         self.message: Final = message
-        self.retain: Final = retain
+        self.particulars: Final = particulars
         self.is_received: Final = is_received
 
 
@@ -288,14 +307,15 @@ class InFlight:
 class SessionRecord:
     """A stored session as a claim finds it.
 
-    `in_flight` stands in the order of sending; `queued` has number and size of what waits.
+    `subscriptions` has QoS and options by filter; `in_flight` stands in the order of sending;
+    `queued` has number and size of what waits.
     """
 
     def __init__(
         self,
         session: int,
         client_id: str,
-        subscriptions: dict[bytes, int],
+        subscriptions: dict[bytes, tuple[int, Options | None]],
         in_flight: list[InFlight],
         held: set[int],
         queued: list[tuple[int, int]],
@@ -321,12 +341,15 @@ class Claimed(Completion):
 class Queued:
     """One entry of a session's queue."""
 
-    __slots__ = ("number", "qos", "message")
+    __slots__ = ("number", "qos", "message", "particulars")
 
-    def __init__(self, number: int, qos: int, message: Message) -> None:
+    def __init__(
+        self, number: int, qos: int, message: Message, particulars: Particulars | None = None
+    ) -> None:
         self.number: Final = number
         self.qos: Final = qos
         self.message: Final = message
+        self.particulars: Final = particulars
 
 
 @final

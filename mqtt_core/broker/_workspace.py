@@ -173,27 +173,31 @@ class Workspace:
             writer = self.open_output(channel)
         writer.write(data)
 
-    def answer(self, channel: Channel, first: int, packet_id: int) -> None:
-        """Send a packet of a packet identifier alone: PUBACK, PUBREC, PUBREL or PUBCOMP."""
+    def answer(self, channel: Channel, first: int, packet_id: int, reason: int = 0) -> None:
+        """Send PUBACK, PUBREC, PUBREL or PUBCOMP. A `reason` other than success is only for a
+        client of MQTT 5.0."""
         writer = channel.output.writer
         if writer is None:
             writer = self.open_output(channel)
         writer.append(first)
-        writer.append(2)
+        writer.append(3 if reason else 2)
         writer.append(packet_id >> 8)
         writer.append(packet_id & 0xFF)
+        if reason:
+            writer.append(reason)
         self.stats.packets_sent += 1
         if not channel.is_writable:
-            self._count_unread(channel, 4)
+            self.count_unread(channel, 4)
 
     def answer_with(self, channel: Channel, data: bytes) -> None:
         """Send any other answer."""
         self.write(channel, data)
         self.stats.packets_sent += 1
         if not channel.is_writable:
-            self._count_unread(channel, len(data))
+            self.count_unread(channel, len(data))
 
-    def _count_unread(self, channel: Channel, size_bytes: int) -> None:
+    def count_unread(self, channel: Channel, size_bytes: int) -> None:
+        """An answer has been written behind a socket that takes nothing."""
         channel.unread_answers += size_bytes
         if channel.unread_answers > self.limits.max_unread_answers_bytes:
             self.doomed.append((channel, ANSWERS_UNREAD))

@@ -13,7 +13,7 @@ from gevent.event import Event
 
 from adapters import asyncio_server, gevent_server
 from conformance import Result, Scenario, play
-from conformance._core_peer import limit_settings, policy_from
+from conformance._policy import limit_settings, policy_from
 from conformance._socket_peer import Fragment, SocketPeer
 from mqtt_core.broker import FACT_ERROR, IMMEDIATE, Fact, Limits
 

@@ -10,8 +10,9 @@ import pytest
 from conformance import Outcome, Result, Scenario, load_traces
 from conformance import differences as peer_differences
 from conformance._mosquitto import can_set, find_mosquitto
+from conformance._scenario import VERSIONS
 from conformance._side_by_side import play_side_by_side
-from conformance.differences import PEER, load_differences
+from conformance.differences import FAILING, PASSING, PEER, load_differences, row_for
 from conformance.run import play_to_mosquitto
 
 SCENARIOS = [
@@ -49,19 +50,22 @@ def results(request: pytest.FixtureRequest) -> Callable[[str], Result]:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.full_name)
 def test_trace(results: Callable[[str], Result], scenario: Scenario) -> None:
     result = results(scenario.full_name)
-    listed = [row for row in DIFFERENCES if row.covers(scenario.full_name)]
-    kinds = {row.kind for row in listed}
+    row = row_for(DIFFERENCES, scenario.full_name)
     if result.outcome is Outcome.FAILED:
-        assert kinds == {"breaks"}, f"not in the list of differences:\n{result.report()}"
+        assert row, f"not in the list of differences:\n{result.report()}"
+        assert row.kind in FAILING, f"listed as {row.kind}, but:\n{result.report()}"
     elif result.choices:
-        assert kinds & {"choice", "silent"}, f"takes another way at lines {result.choices}"
+        assert row, f"not in the list of differences: goes another way at lines {result.choices}"
+        assert row.kind in PASSING, f"listed as {row.kind}, but it only goes another way"
     else:
-        assert not listed, f"no longer differs, but is listed: {listed}"
+        assert row is None, f"no longer differs, but is listed: {row}"
 
 
 def test_the_list_names_scenarios_that_there_are() -> None:
+    versions = {scenario.full_name: scenario.version for scenario in SCENARIOS}
     for row in DIFFERENCES:
-        assert any(row.covers(scenario.full_name) for scenario in SCENARIOS), row.scenario
+        found = {version for name, version in versions.items() if row.covers(name)}
+        assert found == {VERSIONS[row.version]}, row.scenario
 
 
 @pytest.mark.source

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from mqtt_core import (
     CLIENT,
+    MQTT_3_1_1,
+    MQTT_5,
     SERVER,
     ConnAck,
     Connect,
@@ -15,7 +17,7 @@ from mqtt_core import (
     Packet,
     RemoteProtocolError,
 )
-from tests.core import wire
+from tests.core import wire, wire5
 
 FRESH = "fresh"
 CONNECTED = "connected"
@@ -42,6 +44,8 @@ class Case:
     wrong: Wrong | None = None
     state: str = CONNECTED
     limit_bytes: int = 268_435_460
+    level: int = MQTT_3_1_1
+    newest_level: int = MQTT_5
 
     def __str__(self) -> str:
         return self.name
@@ -71,14 +75,23 @@ def wrong_to_client(
     return Case(name, CLIENT, data, (), Wrong(statement, offset, reason))
 
 
-def connection_in(role: int, state: str, limit_bytes: int = 268_435_460) -> tuple[Connection, int]:
+def connection_in(
+    role: int,
+    state: str,
+    limit_bytes: int = 268_435_460,
+    level: int = MQTT_3_1_1,
+    newest_level: int = MQTT_5,
+) -> tuple[Connection, int]:
     """A connection in a state, and how many bytes it has read to get there."""
-    connection = Connection(role, max_packet_size_bytes=limit_bytes)
+    connection = Connection(role, max_packet_size_bytes=limit_bytes, newest_level=newest_level)
     if role == CLIENT:
-        connection.send_connect(Connect("c"), 0.0)
+        connection.send_connect(Connect("c", level=level), 0.0)
     prelude = b""
     if state == CONNECTED:
-        prelude = wire.connack() if role == CLIENT else wire.connect()
+        if role == CLIENT:
+            prelude = wire5.connack() if level == MQTT_5 else wire.connack()
+        else:
+            prelude = wire5.connect() if level == MQTT_5 else wire.connect(level=level)
         connection.feed(prelude, 0.0)
         assert connection.read_packet() is not None
         assert connection.read_packet() is None
@@ -120,7 +133,9 @@ def cuts(data: bytes, most: int = 400) -> Iterator[list[bytes]]:
 def play(case: Case) -> None:
     """Give a case to a connection in every cut, and compare."""
     for pieces in cuts(case.data):
-        connection, base = connection_in(case.role, case.state, case.limit_bytes)
+        connection, base = connection_in(
+            case.role, case.state, case.limit_bytes, case.level, case.newest_level
+        )
         packets, wrong = read(connection, pieces, base)
         shown = [len(piece) for piece in pieces]
         assert wrong == case.wrong, f"{case.name} cut as {shown}: {wrong}"

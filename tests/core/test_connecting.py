@@ -81,7 +81,7 @@ REFUSED = [
     ({"allow_empty_client_id": False}, wire.connect(""), 2, "no client identifier"),
     ({"max_client_id_bytes": 23}, wire.connect("x" * 24), 2, "longer than 23 bytes"),
     ({"max_client_id_bytes": 23}, wire.connect("ü" * 12), 2, "longer than 23 bytes"),
-    ({}, wire.connect("c", level=5), 1, "protocol level 5"),
+    ({}, wire.connect("c", level=6), 1, "protocol level 6"),
     ({}, wire.connect("", clean=False), 2, "identifier is empty"),
     ({}, wire.connect("c", will=("$SYS/x", b"", 0, False)), 5, "read-only"),
     ({}, wire.connect("c", will=("$SYS", b"", 0, False)), 5, "read-only"),

@@ -115,7 +115,7 @@ def test_a_server_is_read_up_to_connect_and_then_from_connack_on() -> None:
 
 @pytest.mark.statement("v3 MQTT-3.2.2-5")
 def test_a_server_refuses_and_reads_no_more() -> None:
-    server = Connection(SERVER)
+    server = Connection(SERVER, newest_level=4)
     with pytest.raises(ConnectionRefused) as caught:
         server.receive_data(wire.connect(level=5), 0.0)
     server.send_connack(ConnAck(False, caught.value.reason), 0.0)

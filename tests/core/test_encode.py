@@ -26,8 +26,7 @@ from mqtt_core import (
     make_message,
     make_publish,
 )
-from mqtt_core._encode import _frame
-from mqtt_core._message import encode_remaining_length
+from mqtt_core._fields import encode_variable, frame
 from tests.core import wire
 
 WRITTEN: list[tuple[Packet, bytes]] = [
@@ -73,7 +72,7 @@ WRITTEN: list[tuple[Packet, bytes]] = [
 TOO_LONG = "x" * 65_536
 
 REFUSED: list[tuple[str, Packet]] = [
-    ("level", Connect("c", level=5)),
+    ("level", Connect("c", level=6)),
     ("empty client id of a persistent session", Connect("", clean_start=False)),
     ("empty client id in MQTT 3.1", Connect("", level=3)),
     ("password without user name", Connect("c", password=b"")),
@@ -112,6 +111,7 @@ REFUSED: list[tuple[str, Packet]] = [
     ("filter too long", Subscribe(1, (Subscription(TOO_LONG),))),
     ("SUBACK without code", SubAck(1, ())),
     ("SUBACK 0", SubAck(0, (0,))),
+    ("SUBACK of a negative reason", SubAck(1, (-1,))),
     ("UNSUBSCRIBE without filter", Unsubscribe(1, ())),
     ("UNSUBSCRIBE 0", Unsubscribe(0, ("a",))),
     ("UNSUBSCRIBE of no filter", Unsubscribe(1, ("#/a",))),
@@ -147,7 +147,7 @@ def test_what_mqtt_forbids_is_not_written(packet: Packet) -> None:
 def test_a_remaining_length_takes_the_bytes_of_the_standards_table(
     length: int, encoded: str
 ) -> None:
-    assert encode_remaining_length(length).hex() == encoded == wire.remaining_length(length).hex()
+    assert encode_variable(length).hex() == encoded == wire.remaining_length(length).hex()
 
 
 def test_a_packet_over_the_largest_remaining_length_is_not_written() -> None:
@@ -160,7 +160,7 @@ def test_a_packet_over_the_largest_remaining_length_is_not_written() -> None:
 
 def test_a_body_over_the_largest_remaining_length_is_not_written() -> None:
     with pytest.raises(LocalProtocolError):
-        _frame(0x82, bytes(268_435_456))
+        frame(0x82, bytes(268_435_456))
 
 
 def test_the_password_is_in_no_representation() -> None:

@@ -19,7 +19,8 @@ from mqtt_core.broker import (
 )
 from mqtt_core.broker import _causes as causes
 from mqtt_core.broker._causes import cause_reason
-from tests.core import wire
+from mqtt_core.reasons import reason_name
+from tests.core import wire, wire5
 from tests.model import invariants
 from tests.rig import (
     Client,
@@ -32,6 +33,14 @@ from tests.rig import (
 )
 
 WILL = ("w", b"gone", 1, False)
+WILL5 = wire5.Will5("w", b"gone", 1)
+
+
+def publish(
+    client: Client, topic: str, payload: bytes = b"", qos: int = 0, *, retain: bool = False
+) -> None:
+    make = wire5.publish if client.level == 5 else wire.publish
+    client.send(make(topic, payload, qos, 1 if qos else 0, retain=retain))
 
 
 class Faulty(TablePolicy):
@@ -65,7 +74,7 @@ def by_keep_alive(client: Client) -> None:
 
 
 def by_violation(client: Client) -> None:
-    client.send(wire.publish("#"))
+    publish(client, "#")
 
 
 def by_takeover(client: Client) -> None:
@@ -85,21 +94,21 @@ def by_full_queue(client: Client) -> None:
 
 
 def by_quota(client: Client) -> None:
-    client.send(wire.publish("r", b"x", 1, 1, retain=True))
+    publish(client, "r", b"x", 1, retain=True)
 
 
 def by_failed_store(client: Client) -> None:
     client.rig.persistent("s").subscribe(("stored", 1))
-    client.send(wire.publish("stored", b"x", 1, 1))
+    publish(client, "stored", b"x", 1)
 
 
 def by_missing_verdict(client: Client) -> None:
-    client.send(wire.publish("ask", b"", 1, 1))
+    publish(client, "ask")
     client.rig.advance(21)
 
 
 def by_fault(client: Client) -> None:
-    client.send(wire.publish("fault", b"", 1, 1))
+    publish(client, "fault", b"", 1)
 
 
 def by_shut_down(client: Client) -> None:
@@ -108,7 +117,7 @@ def by_shut_down(client: Client) -> None:
 
 
 def by_denial(client: Client) -> None:
-    client.send(wire.publish("denied", b"", 1, 1))
+    publish(client, "denied")
 
 
 def by_unread_answers(client: Client) -> None:
@@ -118,6 +127,10 @@ def by_unread_answers(client: Client) -> None:
 
 def by_leaving(client: Client) -> None:
     client.send(wire.DISCONNECT)
+
+
+def by_leaving_with_will(client: Client) -> None:
+    client.send(wire5.disconnect(4))
 
 
 ENDINGS: list[tuple[int, Callable[[Client], None], bool]] = [
@@ -171,13 +184,62 @@ def test_every_ending_does_with_the_will_what_the_standard_says(
     assert client.channel.data_to_send() == b""
 
 
+# What a client of MQTT 5.0 is told at its end: the reason of DISCONNECT, where there is one.
+TOLD: dict[int, int] = {
+    causes.KEEP_ALIVE_EXPIRED: 0x8D,
+    causes.PROTOCOL_VIOLATION: 0x90,
+    causes.TAKEN_OVER: 0x8E,
+    causes.QUEUE_FULL: 0x97,
+    causes.QUOTA: 0x97,
+    causes.STORE_FAILED: 0x83,
+    causes.REQUEST_TIMED_OUT: 0x89,
+    causes.FAULT: 0x83,
+    causes.SHUT_DOWN: 0x8B,
+    causes.UNAUTHORIZED: 0x87,
+}
+ENDINGS5 = [*ENDINGS, (causes.DISCONNECTED_WITH_WILL, by_leaving_with_will, True)]
+
+
+@pytest.mark.statement("MQTT-3.1.2-8")
+@pytest.mark.statement("MQTT-3.1.2-10")
+@pytest.mark.statement("MQTT-3.14.4-3")
+@pytest.mark.statement("MQTT-4.13.1-1")
+@pytest.mark.statement("MQTT-3.14.2-1")
+@pytest.mark.parametrize(
+    ("cause", "end", "has_will"), ENDINGS5, ids=[cause_name(each[0]) for each in ENDINGS5]
+)
+def test_a_client_of_mqtt_5_is_told_why_it_ends(
+    cause: int, end: Callable[[Client], None], has_will: bool
+) -> None:
+    rig = rig_for_endings()
+    witness = rig.connect("witness")
+    witness.subscribe(("w", 0))
+    client = rig.connect5("a", will=WILL5, keep_alive_s=10)
+    end(client)
+    assert client.is_closed
+    reason = TOLD.get(cause)
+    told = [frame for frame in client.frames() if frame.kind == 14]
+    assert [frame.body[0] for frame in told] == ([] if reason is None else [reason])
+    (fact,) = [each for each in rig.facts_named("client.disconnected") if each.client_id == "a"]
+    assert fact.cause == cause_name(cause)
+    if reason is None:
+        assert not fact.detail.startswith("0x")
+    else:
+        assert fact.detail.startswith(f"0x{reason:02X} {reason_name(reason)}")
+    if cause != causes.SHUT_DOWN:
+        assert witness.payloads() == ([b"gone"] if has_will else [])
+    assert rig.broker.stats.wills_published == int(has_will)
+    rig.advance(5)
+    assert not client.channel.is_open
+
+
 def test_there_is_an_ending_for_every_cause() -> None:
-    assert {each[0] for each in ENDINGS} | BEFORE_CONNACK == set(causes._CAUSES)
+    assert {each[0] for each in ENDINGS5} | BEFORE_CONNACK == set(causes._CAUSES)
     for cause in causes._CAUSES:
         assert cause_name(cause)
-        assert cause == causes.OPEN or (cause_reason(cause) >= 0x80) is (
-            cause != causes.CLIENT_DISCONNECTED
-        )
+        is_said_by_client = cause in (causes.CLIENT_DISCONNECTED, causes.DISCONNECTED_WITH_WILL)
+        if cause != causes.OPEN:
+            assert (cause_reason(cause) >= 0x80) is not is_said_by_client
     assert not any(publishes_will(cause) for cause in BEFORE_CONNACK)
 
 

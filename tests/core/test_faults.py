@@ -263,7 +263,7 @@ class Impossible:
     def _changed(self, completion: Completion) -> Completion:
         if not isinstance(completion, Claimed) or completion.record is None:
             return completion
-        sent = InFlight(70_000, 1, 1, make_message("t", b"x", 1), False, False)
+        sent = InFlight(70_000, 1, 1, make_message("t", b"x", 1), None, False)
         record = SessionRecord(completion.record.session, "a", {}, [sent], set(), [])
         return Claimed(completion.request_id, record)
 

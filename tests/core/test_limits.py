@@ -20,7 +20,7 @@ def test_names_are_unique_and_have_their_unit() -> None:
     assert len(set(names)) == len(names)
     for limit in LIMITS:
         assert limit.description.endswith(".")
-        assert limit.section in {"server", "session", "router", "auth"}
+        assert limit.section in {"server", "session", "router", "mqtt5", "auth"}
 
 
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
@@ -30,7 +30,20 @@ def test_the_default_is_allowed(limit: Limit) -> None:
     assert limit.allowed()
 
 
-NUMBERS = [limit for limit in LIMITS if not limit.choices and not isinstance(limit.default, bool)]
+NUMBERS = [
+    limit for limit in LIMITS if not limit.choices and not isinstance(limit.default, (bool, str))
+]
+TEXTS = [limit for limit in LIMITS if not limit.choices and isinstance(limit.default, str)]
+
+
+@pytest.mark.parametrize("limit", TEXTS, ids=lambda limit: limit.name)
+def test_a_text_is_a_string_of_mqtt_and_not_too_long(limit: Limit) -> None:
+    assert limit.accepts("x" * 1_024)
+    assert not limit.accepts("x" * 1_025)
+    assert not limit.accepts("a\0b")  # MQTT has no such string (1.5.4)
+    assert not limit.accepts("\udc80")
+    assert not limit.accepts(1)
+    assert "1,024" in limit.allowed()
 
 
 @pytest.mark.parametrize("limit", NUMBERS, ids=lambda limit: limit.name)

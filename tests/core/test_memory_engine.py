@@ -20,6 +20,8 @@ from mqtt_core.broker import (
     MatchRetained,
     MemoryEngine,
     Operation,
+    Options,
+    Particulars,
     PutRetained,
     QueuePage,
     ReadQueue,
@@ -84,7 +86,7 @@ def test_a_session_is_there_until_it_is_ended() -> None:
     assert claim(engine, "other") is None
     record = record_of(engine)
     assert (record.session, record.client_id) == (1, "c")
-    assert record.subscriptions == {b"a/#": 2}
+    assert record.subscriptions == {b"a/#": (2, None)}
     write(engine, DeleteSubscription(1, b"a/#"), DeleteSubscription(1, b"none"))
     assert record_of(engine).subscriptions == {}
     write(engine, EndSession(1))
@@ -134,10 +136,23 @@ def test_what_was_sent_stands_in_the_order_of_sending() -> None:
     assert [each.number for each in record_of(engine).in_flight] == [5]
 
 
-def test_a_retained_message_in_flight_says_so() -> None:
-    engine = engine_with(Append(1, MESSAGE, [Target(1, 1, 7, True)]))
-    (sent,) = record_of(engine).in_flight
-    assert sent.retain
+def test_what_a_delivery_has_of_its_own_stays_with_it() -> None:
+    own = Particulars(True, (3, 4))
+    engine = engine_with(
+        Append(1, MESSAGE, [Target(1, 1, 7, own)]), Append(2, MESSAGE, [Target(1, 2, 0, own)])
+    )
+    engine.submit(ReadQueue(4, 1, 0, 100, 1 << 30))
+    (page,) = engine.take_completions()
+    assert isinstance(page, QueuePage)
+    assert [each.particulars for each in page.entries] == [own]
+    write(engine, SaveSent(1, 2, 8), SaveReceived(1, 2))
+    assert [each.particulars for each in record_of(engine).in_flight] == [own, own]
+
+
+def test_options_stay_with_a_subscription() -> None:
+    options = Options(no_local=True, identifier=7)
+    engine = engine_with(SaveSubscription(1, b"a/#", 1, options))
+    assert record_of(engine).subscriptions == {b"a/#": (1, options)}
 
 
 def test_identifiers_are_held_until_released() -> None:

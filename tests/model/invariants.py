@@ -137,7 +137,7 @@ def _check_session(rig: Rig, session: Session) -> None:
     if flow is not None:
         _check_flow(flow)
         assert flow.in_flight + session.reserved <= limits.max_inflight_messages
-        for packet_id in session.retained_ids or ():
+        for packet_id in session.particulars or ():
             assert flow.step(packet_id) != FREE
         for packet_id in session.numbers or ():
             assert flow.step(packet_id) != FREE

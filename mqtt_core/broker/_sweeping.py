@@ -1,0 +1,80 @@
+"""Has the storage engine forget retained messages that have expired (3.3.2.3.3).
+
+Nobody is sent one that has expired; this only gives their room back, once a minute while there
+are any.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from mqtt_core.broker._committing import Committing
+from mqtt_core.broker._deadlines import Timed
+from mqtt_core.broker._facts import FACT_ERROR
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._store import Completion, Done, DropExpired, Failed, Write
+from mqtt_core.broker._workspace import Workspace
+
+_SWEEP: Final = 1
+_INTERVAL_S: Final = 60.0
+
+
+@final
+class Sweeping(Timed):
+    """Sweeps until the last message that it was told of has expired."""
+
+    __slots__ = ("_ws", "_committing", "_last", "_is_armed")
+
+    def __init__(self, workspace: Workspace, committing: Committing) -> None:
+        self._ws: Final = workspace
+        self._committing: Final = committing
+        self._last = 0.0  # unix seconds
+        self._is_armed = False
+
+    def note(self, expires_at: float) -> None:
+        """A message that expires is retained."""
+        self._last = max(self._last, expires_at)
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self._is_armed:
+            self._is_armed = True
+            self._ws.deadlines.arm(self._ws.now + _INTERVAL_S, _SWEEP, self)
+
+    def on_deadline(self, kind: int, now: float) -> None:
+        """Sweep, and again later if that was not the last time."""
+        self._is_armed = False
+        ws = self._ws
+        ws.submit(Write(ws.next_id(), [DropExpired(ws.wall)]), PendingSweep(self))
+        if self._last > ws.wall:
+            self._arm()
+
+    def swept(self, completion: Completion) -> None:
+        """The engine has forgotten them, and may say how many messages are left."""
+        if isinstance(completion, Done) and completion.retained >= 0:
+            self._committing.note_retained_count(completion)
+
+    def not_swept(self, failure: Failed) -> None:
+        """It has not: once more later."""
+        ws = self._ws
+        ws.stats.store_failures += 1
+        ws.tell("store.failed", severity=FACT_ERROR, detail=failure.reason)
+        self._arm()
+
+
+@final
+class PendingSweep(Pending):
+    """Goes on when the engine has swept."""
+
+    __slots__ = ("_sweeping",)
+
+    def __init__(self, sweeping: Sweeping) -> None:
+        self._sweeping: Final = sweeping
+
+    def done(self, completion: Completion) -> None:
+        """It has."""
+        self._sweeping.swept(completion)
+
+    def failed(self, failure: Failed) -> None:
+        """It could not."""
+        self._sweeping.not_swept(failure)
