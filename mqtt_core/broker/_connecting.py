@@ -95,6 +95,7 @@ class Attempt:
         "lost_key",
         "stale_key",
         "saves_will",
+        "holds_will",
     )
 
     def __init__(
@@ -115,6 +116,7 @@ class Attempt:
         self.lost_key = 0  # of a session that the store does not have any more
         self.stale_key = 0  # of a session that has ended since the store was asked
         self.saves_will = False  # what it has stored says which will the client has
+        self.holds_will = False  # its will is counted
 
 
 @final
@@ -245,6 +247,11 @@ class Connecting:
         if not self._sessions.has_room(client_id, attempt.expiry_s > 0):
             self.refuse(channel, QUOTA_EXCEEDED, "max_sessions is reached")
             return
+        if will is not None:
+            if not self._sessions.wills.hold(will):
+                self.refuse(channel, QUOTA_EXCEEDED, "total_will_bytes is reached")
+                return
+            attempt.holds_will = True
         claims = self._sessions.claims
         older = claims.get(client_id)
         claims[client_id] = attempt

@@ -342,6 +342,15 @@ LIMITS: Final[tuple[Limit, ...]] = (
     ),
     Limit(
         "session",
+        "total_will_bytes",
+        256 * _MIB,
+        "Memory of the wills of all clients, connected or away, by an upper estimate; a CONNECT "
+        "whose will goes over is refused with CONNACK 0x03.",
+        minimum=0,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "session",
         "max_uncommitted_messages",
         1_000,
         "Messages of one connection that wait for the storage engine; at the limit its reading "
@@ -601,6 +610,7 @@ class Limits:
     total_queued_bytes: int
     queue_full_policy: str
     queue_qos0_offline: bool
+    total_will_bytes: int
     max_uncommitted_messages: int
     total_uncommitted_bytes: int
     max_subscriptions: int
