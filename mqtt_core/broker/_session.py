@@ -6,7 +6,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from mqtt_core._flow import Flow
-from mqtt_core._message import Message
 from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._queue import Queue
@@ -32,7 +31,7 @@ class RetainedBurst:
         "is_reading",
         "room",
         "mark",
-        "left",
+        "again",
     )
 
     def __init__(
@@ -46,7 +45,7 @@ class RetainedBurst:
         self.is_reading = False  # a page is under way
         self.room = 0  # places of the in-flight window that are kept for it
         self.mark = 0  # changes of retained messages before the page was asked for
-        self.left: list[Message] = []  # read for a client that had gone by then
+        self.again: list[bytes] = []  # topics read for a client that had gone by then
 
 
 @final
