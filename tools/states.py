@@ -120,8 +120,8 @@ method in AUTHENTICATING and CONNECTED, where it is the peer's turn with AUTH.
 
 Each connection of the broker ends by one of these causes: the field `cause` of log lines. *Reason*
 is the code that a client of MQTT 5.0 is told, if the broker knows no better one; in 3.1.1 only a
-refused CONNECT has an answer. *Socket*: it closes after what was prepared has been sent, or at once,
-because nobody would read that. An immediate shutdown closes at once too.
+refused CONNECT has an answer. *Socket*: it closes after what was prepared has been sent, or at
+once, because nobody would read that. An immediate shutdown closes at once too.
 
 {causes}"""
 
