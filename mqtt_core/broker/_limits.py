@@ -507,6 +507,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
     ),
     Limit(
         "mqtt5",
+        "shared_redelivery",
+        True,
+        "Whether messages of a shared subscription go to another member of its group when the "
+        "session that they were for ends, or when its client goes away and others have room.",
+    ),
+    Limit(
+        "mqtt5",
         "subscription_identifiers",
         True,
         "Whether subscriptions may have an identifier.",
@@ -630,6 +637,7 @@ class Limits:
     maximum_qos: int
     retain_available: bool
     shared_subscriptions: bool
+    shared_redelivery: bool
     subscription_identifiers: bool
     response_information: str
     server_reference: str
