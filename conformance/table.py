@@ -41,8 +41,6 @@ texts decide.
   against the core in memory, against both servers, and against any broker
   (`python -m conformance.run`, [trace format](trace-format.md)). What binds clients alone is played
   against our client role.
-  Shared subscriptions (4.8.2) are not served yet: the traces that need them are left out of our own
-  suites (`conformance/_unfinished.py`), so for them the column says what will prove them.
 - **test**: a test in `tests` does, marked with `@pytest.mark.statement`.
 - **condition not met**: the statement is about something that does not exist here, so there is
   nothing to obey it or to break it.

@@ -119,9 +119,9 @@ method in AUTHENTICATING and CONNECTED, where it is the peer's turn with AUTH.
 ## Why connections end
 
 Each connection of the broker ends by one of these causes: the field `cause` of log lines. *Reason*
-is the code that MQTT 5.0 has for it; in 3.1.1 only a refused CONNECT has an answer. *Socket*: it
-closes after what was prepared has been sent, or at once, because nobody would read that. An
-immediate shutdown closes at once too.
+is the code that a client of MQTT 5.0 is told, if the broker knows no better one; in 3.1.1 only a
+refused CONNECT has an answer. *Socket*: it closes after what was prepared has been sent, or at
+once, because nobody would read that. An immediate shutdown closes at once too.
 
 {causes}"""
 
@@ -362,7 +362,7 @@ def causes() -> str:
         rows.append(
             [
                 _causes.cause_name(cause),
-                f"0x{reason:02X} {reason_name(reason)}",
+                f"0x{reason:02X} {reason_name(reason)}" if _endings._is_told(cause) else "",
                 "published" if _causes.publishes_will(cause) else "not published",
                 "at once" if cause in _endings._AT_ONCE else "after what was prepared",
             ]

@@ -19,8 +19,9 @@ COSTS: Final[dict[str, tuple[int, str]]] = {
     "READ_BYTES": (262_144, "what one read takes"),
     "SESSION_BYTES": (2_048, "a session, with the engine's record of it"),
     "NAME_BYTES": (4 * 65_535, "the longest user name, four bytes for each character"),
-    "WILL_BYTES": (5 * 65_535, "the longest will, four bytes for each character of its topic"),
     "CONNECT_BYTES": (16 * 65_535, "the longest CONNECT, four bytes for each character"),
+    "USER_PROPERTY_BYTES": (384, "a user property beside its text"),
+    "ALIAS_BYTES": (256, "a topic alias beside its topic"),
     "EXCHANGE_BYTES": (16_384, "an enhanced authentication under way, with the longest messages"),
     "PLACE_BYTES": (64, "a place of an in-flight window"),
     "IDENTIFIER_BYTES": (512, "a held packet identifier, with the engine's record of it"),
@@ -59,11 +60,20 @@ PARTS: Final = (
         "max_connections * (2 * output_budget_bytes + max_packet_size_bytes"
         " + 2 * max_unread_answers_bytes)",
     ),
+    # A CONNECT and its will have properties each; four bytes for each character of them.
     Part(
-        "CONNECTs under way", "max_half_connected * min(4 * max_packet_size_bytes, CONNECT_BYTES)"
+        "CONNECTs under way",
+        "max_half_connected * (min(4 * max_packet_size_bytes, CONNECT_BYTES"
+        " + 8 * max_property_bytes) + 2 * max_user_properties * USER_PROPERTY_BYTES)",
     ),
     Part("authentications under way", "max_connections * EXCHANGE_BYTES"),
-    Part("wills", "max_connections * min(4 * max_packet_size_bytes, WILL_BYTES)"),
+    Part("wills", "total_will_bytes"),
+    # Those that a client has set; those used towards it, and topics seen once beside them.
+    Part(
+        "topic aliases",
+        "max_connections * (3 * max_alias_bytes"
+        " + (topic_alias_maximum + 2 * max_outbound_aliases) * ALIAS_BYTES)",
+    ),
     Part(
         "sessions",
         "max_sessions * (SESSION_BYTES + 4 * max_client_id_bytes"
@@ -71,13 +81,13 @@ PARTS: Final = (
     ),
     Part("in-flight windows", "max_sessions * max_inflight_messages * PLACE_BYTES"),
     Part("held identifiers", "total_held_identifiers * IDENTIFIER_BYTES"),
-    # A message may have its topic four times, in the layouts of each QoS; what waits and what is
-    # in flight may each come up to the limit.
-    Part("messages waiting and in flight", "2 * 4 * total_queued_bytes"),
-    Part("messages waiting for storage", "4 * total_uncommitted_bytes"),
+    # A message may have its topic seven times, in the layouts of each QoS and version, and its
+    # payload four times; what waits and what is in flight may each come up to the limit.
+    Part("messages waiting and in flight", "2 * 8 * total_queued_bytes"),
+    Part("messages waiting for storage", "8 * total_uncommitted_bytes"),
     # Both are counted with what their trees take; a tree that branches everywhere takes more.
     Part("subscriptions", "2 * total_subscription_bytes"),
-    Part("retained messages", "4 * retained_bytes_limit"),
+    Part("retained messages", "8 * retained_bytes_limit"),
     Part("topic cache", "topic_cache_bytes"),
     Part(
         "decisions of rules",

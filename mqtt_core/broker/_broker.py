@@ -25,6 +25,7 @@ from mqtt_core.broker._causes import (
     TOO_MANY_HALF_CONNECTED,
 )
 from mqtt_core.broker._channel import CLOSE_NO, Channel
+from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._connecting import Connecting
 from mqtt_core.broker._deadlines import Timed
@@ -37,8 +38,10 @@ from mqtt_core.broker._incoming import Incoming
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
 from mqtt_core.broker._queues import Queues
+from mqtt_core.broker._room import Room
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._sessions import Sessions
+from mqtt_core.broker._shared import call_back
 from mqtt_core.broker._stats import Stats, SysTopics
 from mqtt_core.broker._store import Completion, Failed, Request
 from mqtt_core.broker._subscribing import Subscribing
@@ -116,13 +119,19 @@ class Broker:
         self.stats: Final[Stats] = ws.stats
         self.limits: Final = limits
         self._sending: Final = Sending(ws)
-        self._delivery: Final = Delivery(ws, self._sending)
+        room = Room(ws)
+        choosing = Choosing(self._sending, room)
+        self._delivery: Final = Delivery(ws, self._sending, room, choosing)
         self._queues: Final = Queues(ws, self._delivery, self._sending)
         self._bursts: Final = Bursts(ws, self._sending)
         self._authorizer: Final = Authorizer(ws)
         self._committing: Final = Committing(ws, self._delivery, self._sending)
-        self._publishing: Final = Publishing(ws, self._delivery, self._committing, self._authorizer)
-        self._sessions: Final = Sessions(ws, self._delivery, Wills(ws, self._publishing))
+        self._publishing: Final = Publishing(
+            ws, self._delivery, room, choosing, self._committing, self._authorizer
+        )
+        self._sessions: Final = Sessions(
+            ws, self._delivery, choosing, self._queues, Wills(ws, self._publishing)
+        )
         self._endings: Final = Endings(ws, self._sessions, self._publishing)
         self._connecting: Final = Connecting(
             ws, self._sessions, self._sending, self._authorizer, self._endings
@@ -355,6 +364,8 @@ class Broker:
             self._ws.mark_dirty(channel)  # what waits goes first
         queue = session.queue
         channel.accepts = queue is None or not queue.has_qos_0
+        if session.aside is not None:
+            call_back(session)
 
     def on_channel_deadline(self, channel: Channel, kind: int, now: float) -> None:
         """`Channel.on_deadline`."""
@@ -488,7 +499,10 @@ class Broker:
         ws = self._ws
         interval = ws.limits.sys_interval_secs
         ws.deadlines.arm(now + interval, _SYS_DEADLINE, SysTimer(self))
-        for topic, payload in self._sys.changes(now, ws.router.count, ws.stats.retained_messages):
+        router = ws.router
+        own = router.count - router.shared_count
+        retained = ws.stats.retained_messages
+        for topic, payload in self._sys.changes(now, own, router.shared_count, retained):
             message = make_message(topic, payload)
             ws.sys_retained.put(message)
             self._publishing.publish(message)
@@ -528,6 +542,8 @@ class Broker:
                 channel.is_dirty = True  # what is sent here is taken right now
                 self._pump(channel)
                 channel.is_dirty = False
+            if session is not None and session.aside is not None:
+                call_back(session)
             if channel.output.writer is not None:
                 ws.unflushed -= channel.output.size_bytes
         if not ws.dirty and not ws.dirty_bulk:

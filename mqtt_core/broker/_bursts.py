@@ -3,7 +3,8 @@
 A page is asked for when the socket takes data and, above QoS 0, when the in-flight window has
 places, which are kept until it comes. So it is written when it arrives, and what a queue may
 hold neither counts nor drops it. A page may be older than a message that the subscriber has
-got meanwhile: what changed since it was asked for is left out.
+got meanwhile: what changed since it was asked for is left out. One that comes when its client has
+gone, or takes less than before, is read again later, topic by topic.
 """
 
 from __future__ import annotations
@@ -73,15 +74,18 @@ class Bursts:
             room = min(room, flow.room(session.reserved))
             if room <= 0:
                 return
-        if burst.left:
-            self._send_left(session, channel, burst, room)
-            return
         if burst.is_local:
             self._read_local(session, channel, burst, room)
             return
         if self._ws.page_room <= 0:
             self._ws.put_off.append(channel)
             return
+        topic_filter = burst.topic_filter
+        position = burst.position
+        if burst.again:
+            topic_filter = burst.again[-1]
+            position = None
+            room = 1
         self._ws.page_room -= room
         burst.is_reading = True
         burst.mark = self._ws.retained_mark
@@ -93,24 +97,13 @@ class Bursts:
         self._ws.submit(
             MatchRetained(
                 request_id,
-                burst.topic_filter,
-                burst.position,
+                topic_filter,
+                position,
                 room,
                 self._ws.limits.output_budget_bytes,
             ),
             PendingPage(self, session, burst),
         )
-
-    def _send_left(
-        self, session: Session, channel: Channel, burst: RetainedBurst, room: int
-    ) -> None:
-        messages = burst.left[:room]
-        del burst.left[:room]
-        for message in messages:
-            self._sending.send_retained(session, channel, message, burst)
-        if not burst.left and burst.position is None:
-            self.stop(session, burst.topic_filter)
-        self._ws.mark_dirty(channel)
 
     def _read_local(
         self, session: Session, channel: Channel, burst: RetainedBurst, room: int
@@ -149,24 +142,23 @@ class Bursts:
             ]
             if not ws.retained_readers:
                 changes.clear()
-        burst.position = page.position
         channel = session.channel
+        if channel is not None:
+            ws.mark_dirty(channel)
         if not self._is_current(session, burst):
-            if channel is not None:
-                ws.mark_dirty(channel)
             return
+        again = burst.again
+        if again:
+            again.pop()
+        else:
+            burst.position = page.position
         if channel is None or not self._has_room(session, burst, len(messages)):
-            burst.left = messages
-            if not messages and page.position is None:
-                self.stop(session, burst.topic_filter)
-            elif channel is not None:
-                ws.mark_dirty(channel)
-            return
-        for message in messages:
-            self._sending.send_retained(session, channel, message, burst)
-        if page.position is None:
+            again.extend(message.topic.utf8 for message in reversed(messages))
+        else:
+            for message in messages:
+                self._sending.send_retained(session, channel, message, burst)
+        if not again and burst.position is None:
             self.stop(session, burst.topic_filter)
-        ws.mark_dirty(channel)
 
     def _has_room(self, session: Session, burst: RetainedBurst, count: int) -> bool:
         """Whether a page fits: its client may have come back meanwhile, with a smaller window."""

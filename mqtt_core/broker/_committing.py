@@ -135,13 +135,11 @@ class Committing:
 
     def add(self, commitment: Commitment, resting: Resting | None, others: list[Operation]) -> None:
         """Submit a part, if there is anything in it."""
-        if resting is not None and not resting.targets:
-            resting = None  # every queue was full
-        if resting is None and not others:
-            return
         operations = others
         if resting is not None:
-            operations = [*others, resting.operation()]
+            operations = [*others, *resting.operations()]
+        if not operations:
+            return
         ws = self._ws
         commitment.outstanding += 1
         part = Part(self, commitment, resting, others)
@@ -220,10 +218,10 @@ class Committing:
             self.note_retained_count(completion)
         resting = part.resting
         if resting is not None:
-            for session, gated in resting.gated:
+            for session, _, gated in resting.gated:
                 gated.is_ready = True
                 self._sending.open_gate(session)
-            for session, _, _ in resting.stored:
+            for session, _, _, _ in resting.stored:
                 if session.channel is not None:
                     ws.mark_dirty(session.channel)
         self._settle(commitment)

@@ -95,6 +95,7 @@ class Attempt:
         "lost_key",
         "stale_key",
         "saves_will",
+        "holds_will",
     )
 
     def __init__(
@@ -115,6 +116,7 @@ class Attempt:
         self.lost_key = 0  # of a session that the store does not have any more
         self.stale_key = 0  # of a session that has ended since the store was asked
         self.saves_will = False  # what it has stored says which will the client has
+        self.holds_will = False  # its will is counted
 
 
 @final
@@ -245,6 +247,11 @@ class Connecting:
         if not self._sessions.has_room(client_id, attempt.expiry_s > 0):
             self.refuse(channel, QUOTA_EXCEEDED, "max_sessions is reached")
             return
+        if will is not None:
+            if not self._sessions.wills.hold(will):
+                self.refuse(channel, QUOTA_EXCEEDED, "total_will_bytes is reached")
+                return
+            attempt.holds_will = True
         claims = self._sessions.claims
         older = claims.get(client_id)
         claims[client_id] = attempt
@@ -299,7 +306,10 @@ class Connecting:
         if stored_key and (connect.clean_start or (is_unborn and not is_kept)):
             # [v3 MQTT-3.1.2-6] [MQTT-3.1.2-4]
             attempt.ended_key = stored_key
-            operations.append(EndSession(stored_key))
+            if known is not None and known.key == stored_key:
+                operations.append(sessions.last_word(known))
+            else:
+                operations.append(EndSession(stored_key))
         elif is_unborn:
             attempt.new_key = stored_key
         if is_kept and not attempt.new_key and (connect.clean_start or not stored_key):
@@ -343,7 +353,7 @@ class Connecting:
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
             known = sessions.get(attempt.client_id)
         if known is not None and known.key and known.key == attempt.lost_key:
-            sessions.end(known)
+            sessions.end(known, is_told=True)
             known = None
         is_there = known is not None or attempt.record is not None or attempt.new_key != 0
         if attempt.expiry_s and not attempt.connect.clean_start and not is_there:
@@ -406,7 +416,7 @@ class Connecting:
         sessions = self._sessions
         if attempt.connect.clean_start:
             if known is not None:
-                sessions.end(known)
+                sessions.end(known, is_told=True)
             sessions.unborn.pop(attempt.client_id, None)
             # [v3 MQTT-3.2.2-1] [MQTT-3.2.2-2]
             return sessions.make(attempt.client_id, attempt.new_key), False
@@ -428,7 +438,7 @@ class Connecting:
             # The engine has ended the stored session, so it cannot go on here.
             if known.channel is not None:
                 self._endings.end(known.channel, TAKEN_OVER)
-            sessions.end(known)
+            sessions.end(known, is_told=True)
         self._forget_unborn(attempt.client_id)
         self._restore_will(attempt)
 

@@ -10,54 +10,92 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from mqtt_core._flow import FLOOR_BYTES
 from mqtt_core._message import Message
 from mqtt_core._output import REFERENCE_BYTES
 from mqtt_core.broker._causes import QUEUE_FULL
 from mqtt_core.broker._channel import LAYOUT_3, LAYOUT_5, Channel
+from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._facts import FACT_WARNING
 from mqtt_core.broker._limits import DISCONNECT, DROP_OLDEST
 from mqtt_core.broker._particulars import Particulars, make_particulars
 from mqtt_core.broker._queue import Queue
-from mqtt_core.broker._router import Subscriber, Subscribers
+from mqtt_core.broker._room import Room
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import GatedSend, Session
+from mqtt_core.broker._shared import Group, Member, call_back
 from mqtt_core.broker._store import (
     Append,
     Settle,
     Target,
 )
+from mqtt_core.broker._subscribers import Subscriber, Subscribers
 from mqtt_core.broker._workspace import Workspace
+
+_VISITS_PER_DELIVERY: Final = 4  # members looked at that take the time of one delivery
+
+
+def _number(stored: tuple[Session, int, int, Particulars | None]) -> int:
+    return stored[1]
 
 
 @final
 class Resting:
-    """What one message has led to that must be stored: for whom, and what waits for that."""
+    """What one message has led to that must be stored: for whom, and what waits for that.
 
-    __slots__ = ("message", "number", "targets", "stored", "gated")
+    It has one number for those that it is for by subscriptions of their own, each of which gets
+    it once, and one for each group: to one session it may go as a member of several.
+    """
 
-    def __init__(self, message: Message, number: int) -> None:
+    __slots__ = ("message", "appends", "stored", "gated", "_own")
+
+    def __init__(self, message: Message) -> None:
         self.message: Final = message
-        self.number: Final = number
-        self.targets: Final[list[Target]] = []
-        # Sessions whose queues the message joins in the engine, and at which QoS and with what.
-        self.stored: Final[list[tuple[Session, int, Particulars | None]]] = []
-        self.gated: Final[list[tuple[Session, GatedSend]]] = []
+        self.appends: Final[list[Append]] = []  # in the order of their numbers
+        # Sessions whose queues it joins in the engine: by which number, at which QoS, with what.
+        self.stored: Final[list[tuple[Session, int, int, Particulars | None]]] = []
+        self.gated: Final[list[tuple[Session, int, GatedSend]]] = []
+        self._own: Append | None = None
 
-    def operation(self) -> Append:
-        """The change to be stored."""
-        return Append(self.number, self.message, self.targets)
+    def append(self, particulars: Particulars | None, workspace: Workspace) -> Append:
+        """The change that a delivery is to be part of."""
+        if particulars is not None and particulars.share:
+            append = Append(workspace.next_number(), self.message, [])
+            self.appends.append(append)
+            return append
+        own = self._own
+        if own is None:
+            own = Append(workspace.next_number(), self.message, [])
+            self._own = own
+            self.appends.append(own)
+        return own
+
+    def operations(self) -> list[Append]:
+        """The changes to be stored; none when every queue was full."""
+        return [append for append in self.appends if append.targets]
 
 
 @final
 class Delivery:
     """Delivers messages to sessions."""
 
-    __slots__ = ("resting", "publisher", "found", "_ws", "_sending", "_budget")
+    __slots__ = (
+        "resting",
+        "publisher",
+        "found",
+        "_ws",
+        "_sending",
+        "_room",
+        "_choosing",
+        "_budget",
+    )
 
-    def __init__(self, workspace: Workspace, sending: Sending) -> None:
+    def __init__(
+        self, workspace: Workspace, sending: Sending, room: Room, choosing: Choosing
+    ) -> None:
         self._ws: Final = workspace
         self._sending: Final = sending
+        self._room: Final = room
+        self._choosing: Final = choosing
         self._budget: Final = workspace.limits.output_budget_bytes
         # Of the message that is being delivered: what it has led to in the store, whose it is,
         # and the filters that match its topic.
@@ -159,6 +197,27 @@ class Delivery:
         ws.stats.packets_sent += sent
         ws.unflushed += written
 
+    # Groups
+
+    def to_group(self, group: Group, message: Message) -> None:
+        """Deliver to one member of a group."""
+        choosing = self._choosing
+        visits = choosing.visits
+        member = choosing.choose(group, message)
+        self._ws.allowance -= (choosing.visits - visits) // _VISITS_PER_DELIVERY
+        if member is not None:
+            self.to_member(member, message)
+
+    def to_member(self, member: Member, message: Message) -> None:
+        """Deliver to a member, at its own QoS.  [MQTT-4.8.2-3]"""
+        session = member.session
+        qos = member.qos if member.qos < message.qos else message.qos
+        particulars = member.particulars(message)
+        if qos:
+            self.deliver(session, message, qos, particulars)
+        else:
+            self._send_or_defer_qos_0(session, session.channel, message, particulars)
+
     # Options of subscriptions
 
     def _is_local(self, subscriber: Subscriber) -> bool:
@@ -247,7 +306,7 @@ class Delivery:
     def _rest(self, message: Message) -> Resting:
         resting = self.resting
         if resting is None:
-            resting = Resting(message, self._ws.next_number())
+            resting = Resting(message)
             self.resting = resting
         return resting
 
@@ -258,24 +317,36 @@ class Delivery:
             return
         channel = session.channel
         resting = self._rest(message)
+        append = resting.append(particulars, self._ws)
         if channel is not None and session.goes_direct:
             flow = self._ws.flow_of(session)
             sending = self._sending
-            packet_id = sending.begin(session, flow, message, qos, resting.number, particulars)
-            resting.targets.append(Target(session.key, qos, packet_id, particulars))
-            if qos == 1 and particulars is None:
+            packet_id = sending.begin(session, flow, message, qos, append.number, particulars)
+            append.targets.append(Target(session.key, qos, packet_id, particulars))
+            if qos == 1 and (particulars is None or particulars.is_plain):
                 sending.write(channel, message, qos, packet_id)
             elif qos == 1:
                 sending.write_own(channel, message, qos, packet_id, False, particulars)
             else:
-                resting.gated.append((session, self._sending.gate(session, packet_id)))
+                gated = self._sending.gate(session, packet_id)
+                resting.gated.append((session, append.number, gated))
             return
-        queue = session.own_queue()
-        if self._make_room(session, queue, message):
-            queue.add_message_stored(resting.number, message)
-            self._ws.count_queued(1, message.size_bytes)
-            resting.targets.append(Target(session.key, qos, 0, particulars))
-            resting.stored.append((session, qos, particulars))
+        if self._make_room(session, session.own_queue(), message):
+            self._wait_stored(resting, append, session, qos, particulars)
+
+    def _wait_stored(
+        self,
+        resting: Resting,
+        append: Append,
+        session: Session,
+        qos: int,
+        particulars: Particulars | None,
+    ) -> None:
+        message = resting.message
+        session.own_queue().add_message_stored(append.number, message)
+        self._ws.count_queued(1, message.size_bytes)
+        append.targets.append(Target(session.key, qos, 0, particulars))
+        resting.stored.append((session, append.number, qos, particulars))
 
     # Waiting
 
@@ -295,9 +366,9 @@ class Delivery:
             return
         queue = session.own_queue()
         is_connected = channel is not None
-        if not self._fits(queue, message, is_connected):
-            self._drop_expired(session, queue)
-        if self._fits(queue, message, is_connected):
+        if not self._room.fits(queue, message, is_connected):
+            self._room.drop_expired(session, queue)
+        if self._room.fits(queue, message, is_connected):
             queue.add(ws.next_number(), 0, message, particulars)
             self._ws.count_queued(1, message.size_bytes)
         else:
@@ -312,45 +383,13 @@ class Delivery:
             queue.add(self._ws.next_number(), qos, message, particulars)
             self._ws.count_queued(1, message.size_bytes)
 
-    def _fits(self, queue: Queue, message: Message, is_connected: bool) -> bool:
-        limits = self._ws.limits
-        size = message.size_bytes
-        if (
-            queue.count >= limits.max_queued_messages
-            or queue.size_bytes + size > limits.max_queued_bytes
-        ):
-            return False
-        if self._ws.undelivered.count + size <= limits.total_queued_bytes:
-            return True
-        return is_connected and queue.size_bytes + size <= FLOOR_BYTES
-
-    def would_refuse(self, session: Session, message: Message) -> bool:
-        """Whether a message must wait for the session, whose queue has no room for it."""
-        if session.goes_direct or session.is_ended:
-            return False
-        queue = session.own_queue()
-        if not self._is_full(session, queue, message):
-            return False
-        self._drop_expired(session, queue)
-        return self._is_full(session, queue, message)
-
-    def _is_full(self, session: Session, queue: Queue, message: Message) -> bool:
-        limits = self._ws.limits
-        size = message.size_bytes
-        total = self._ws.undelivered.count - queue.qos_0_bytes + size
-        return (  # once the waiting QoS 0 messages have been dropped
-            queue.count - queue.qos_0_count >= limits.max_queued_messages
-            or queue.size_bytes - queue.qos_0_bytes + size > limits.max_queued_bytes
-            or (total > limits.total_queued_bytes and session.channel is None)
-        )
-
     def _make_room(self, session: Session, queue: Queue, message: Message) -> bool:
         """Apply the policy of a full queue; False when the message is dropped."""
         ws = self._ws
-        if self._fits(queue, message, session.channel is not None):
+        if self._room.fits(queue, message, session.channel is not None):
             return True
-        self._drop_expired(session, queue)
-        while not self._fits(queue, message, session.channel is not None):
+        self._room.drop_expired(session, queue)
+        while not self._room.fits(queue, message, session.channel is not None):
             if queue.has_qos_0:
                 dropped = queue.pop_qos_0()
                 self._ws.count_queued(-1, -dropped.message.size_bytes)
@@ -372,18 +411,6 @@ class Delivery:
                 ws.doomed.append((channel, QUEUE_FULL))
             return False
         return True
-
-    def _drop_expired(self, session: Session, queue: Queue) -> None:
-        """Messages that have expired make room before others are dropped.  [MQTT-3.3.2-5]"""
-        ws = self._ws
-        count = queue.count
-        size = queue.size_bytes
-        numbers = queue.take_expired(ws.wall)
-        ws.count_queued(queue.count - count, queue.size_bytes - size)
-        ws.stats.messages_expired += len(numbers)
-        if session.key:
-            for number in numbers:
-                ws.record(Settle(session.key, number))
 
     def _helps_to_drop(self, queue: Queue, message: Message) -> bool:
         """Whether the queue's own limits are what is in the way, and can be met."""
@@ -448,30 +475,63 @@ class Delivery:
 
     def not_stored(self, resting: Resting) -> None:
         """What a message has led to is refused by the store: take it back."""
-        for session, gated in resting.gated:
+        for session, number, gated in resting.gated:
             particulars = session.particulars_of(gated.packet_id)
             self._sending.take_back(session, gated)
-            resting.stored.append((session, 2, particulars))
+            resting.stored.append((session, number, 2, particulars))
         resting.gated.clear()
-        for session, _, _ in resting.stored:
-            queue = session.queue
-            if queue is not None:
-                size = queue.size_bytes
-                if queue.forget_stored(resting.number):
-                    self._ws.count_queued(-1, queue.size_bytes - size)
+        for session, number, _, _ in resting.stored:
+            self.forget_stored(session, number)
+
+    def forget_stored(self, session: Session, number: int) -> None:
+        """A message that was to wait in the engine is not there."""
+        queue = session.queue
+        if queue is not None:
+            size = queue.size_bytes
+            if queue.forget_stored(number):
+                self._ws.count_queued(-1, queue.size_bytes - size)
+                if session.aside is not None:
+                    call_back(session)
 
     def again(self, failed: Resting) -> Resting:
         """Once more, for those that have not got the message: it goes to their queues."""
-        resting = Resting(failed.message, self._ws.next_number())
-        message = failed.message
-        size = message.size_bytes
-        for session, qos, particulars in failed.stored:
-            if not session.is_ended:
-                session.own_queue().add_message_stored(resting.number, message)
-                self._ws.count_queued(1, size)
-                resting.targets.append(Target(session.key, qos, 0, particulars))
-                resting.stored.append((session, qos, particulars))
+        resting = Resting(failed.message)
+        for session, _, qos, particulars in sorted(failed.stored, key=_number):
+            if session.is_ended:
+                self._to_another(resting, particulars)
+            else:
+                append = resting.append(particulars, self._ws)
+                self._wait_stored(resting, append, session, qos, particulars)
         return resting
+
+    def _to_another(self, resting: Resting, particulars: Particulars | None) -> None:
+        """The session that was to get the message has ended without it. If it was one of a
+        group, another member gets it."""
+        ws = self._ws
+        if particulars is None or not particulars.share or not ws.limits.shared_redelivery:
+            return
+        message = resting.message
+        group = ws.router.group(particulars.share)
+        member = None if group is None else self._choosing.choose(group, message)
+        if member is None:
+            ws.stats.dropped_session_ended += 1
+            return
+        session = member.session
+        qos = member.qos if member.qos < message.qos else message.qos
+        if not session.key or not qos:
+            self.to_member(member, message)
+        elif self._make_room(session, session.own_queue(), message):
+            theirs = member.particulars(message)
+            append = resting.append(theirs, ws)
+            self._wait_stored(resting, append, session, qos, theirs)
+
+    def wait_stored(self, member: Member, message: Message, number: int) -> Target:
+        """Let a message wait in the engine for a member that is persistent, by this number."""
+        session = member.session
+        qos = member.qos if member.qos < message.qos else message.qos
+        session.own_queue().add_message_stored(number, message)
+        self._ws.count_queued(1, message.size_bytes)
+        return Target(session.key, qos, 0, member.particulars(message))
 
     def drop_all(self, session: Session) -> int:
         """Forget what waits for a session that ends; returns how many messages that were."""

@@ -249,6 +249,8 @@ class Endings:
             attempt.is_over = True
             channel.attempt = None
             self._sessions.forget_claim(attempt)
+            if attempt.holds_will and attempt.connect.will is not None:
+                self._sessions.wills.let_go(attempt.connect.will)
         ws.asking.pop(channel.token, None)
         if channel.authentication is not None:
             channel.authentication.stop(ws)
@@ -305,6 +307,7 @@ class Endings:
         sessions.detach(channel)
         if will is None:
             return
+        sessions.wills.let_go(will)
         if cause == SHUT_DOWN:
             sessions.wills.kept[session.client_id] = will  # a durable store publishes it later
         elif not is_replaced:

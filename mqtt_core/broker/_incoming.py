@@ -105,14 +105,14 @@ class Incoming:
         if isinstance(packet, Publish):
             return self._publishing.accept(channel, session, packet)
         if isinstance(packet, PubAck):
-            self._take_puback(session, packet.packet_id)
+            self._take_puback(channel, session, packet.packet_id)
         elif isinstance(packet, PubRec):
             self._take_pubrec(channel, session, packet)
         elif isinstance(packet, PubRel):
             self._take_pubrel(channel, session, packet.packet_id)
         elif isinstance(packet, PubComp):
             if packet.reason != PACKET_IDENTIFIER_NOT_FOUND or self._is_in_use(session, packet):
-                self._take_pubcomp(session, packet.packet_id)
+                self._take_pubcomp(channel, session, packet.packet_id)
         elif isinstance(packet, PingReq):
             self._ws.answer_with(channel, PINGRESP_BYTES)  # [v3 MQTT-3.12.4-1]
         elif isinstance(packet, Subscribe):
@@ -137,18 +137,18 @@ class Incoming:
 
     # Acknowledgements of what was sent
 
-    def _expect(self, session: Session, packet_id: int, step: int) -> Flow:
+    def _expect(self, channel: Channel, session: Session, packet_id: int, step: int) -> Flow:
         flow = session.flow
         if flow is None or flow.step(packet_id) != step:
             raise RemoteProtocolError(
                 f"nothing was sent with packet identifier {packet_id} that this acknowledges",
-                "MQTT-2.3.1-6",
+                "MQTT-2.3.1-6" if channel.layout == LAYOUT_3 else "MQTT-2.2.1-5",
                 reason=PROTOCOL_ERROR,
             )
         return flow
 
-    def _take_puback(self, session: Session, packet_id: int) -> None:
-        flow = self._expect(session, packet_id, AWAITING_PUBACK)
+    def _take_puback(self, channel: Channel, session: Session, packet_id: int) -> None:
+        flow = self._expect(channel, session, packet_id, AWAITING_PUBACK)
         self._sending.settle(session, flow, packet_id)
 
     def _is_in_use(self, session: Session, packet: PubComp) -> bool:
@@ -156,8 +156,8 @@ class Incoming:
         flow = session.flow
         return flow is not None and flow.step(packet.packet_id) != FREE
 
-    def _take_pubcomp(self, session: Session, packet_id: int) -> None:
-        flow = self._expect(session, packet_id, AWAITING_PUBCOMP)
+    def _take_pubcomp(self, channel: Channel, session: Session, packet_id: int) -> None:
+        flow = self._expect(channel, session, packet_id, AWAITING_PUBCOMP)
         self._sending.settle(session, flow, packet_id)
 
     def _take_pubrec(self, channel: Channel, session: Session, packet: PubRec) -> None:
@@ -165,7 +165,7 @@ class Incoming:
         flow = session.flow
         step = 0 if flow is None else flow.step(packet_id)
         if packet.reason >= UNSPECIFIED_ERROR:  # the client does not take it: no PUBREL
-            flow = self._expect(session, packet_id, AWAITING_PUBREC)
+            flow = self._expect(channel, session, packet_id, AWAITING_PUBREC)
             self._sending.settle(session, flow, packet_id)
             return
         if step == 0 and channel.layout != LAYOUT_3:  # [MQTT-3.6.2-1]
@@ -174,7 +174,7 @@ class Incoming:
         if step == STORING_PUBREL:
             return  # a repeat: PUBREL is on its way
         if step != AWAITING_PUBCOMP:
-            flow = self._expect(session, packet_id, AWAITING_PUBREC)
+            flow = self._expect(channel, session, packet_id, AWAITING_PUBREC)
             if session.key:
                 flow.advance(packet_id, STORING_PUBREL)
                 self._sending.release(session, packet_id)

@@ -342,6 +342,15 @@ LIMITS: Final[tuple[Limit, ...]] = (
     ),
     Limit(
         "session",
+        "total_will_bytes",
+        256 * _MIB,
+        "Memory of the wills of all clients, connected or away, by an upper estimate; a CONNECT "
+        "whose will goes over is refused with CONNACK 0x03.",
+        minimum=0,
+        maximum=1 << 40,
+    ),
+    Limit(
+        "session",
         "max_uncommitted_messages",
         1_000,
         "Messages of one connection that wait for the storage engine; at the limit its reading "
@@ -493,9 +502,15 @@ LIMITS: Final[tuple[Limit, ...]] = (
     Limit(
         "mqtt5",
         "shared_subscriptions",
-        False,
-        "Whether subscriptions may be shared ($share/group/filter). The choice of a member is not "
-        "finished: leave it off.",
+        True,
+        "Whether subscriptions may be shared ($share/group/filter).",
+    ),
+    Limit(
+        "mqtt5",
+        "shared_redelivery",
+        True,
+        "Whether messages of a shared subscription go to another member of its group when the "
+        "session that they were for ends, or when its client goes away and others have room.",
     ),
     Limit(
         "mqtt5",
@@ -602,6 +617,7 @@ class Limits:
     total_queued_bytes: int
     queue_full_policy: str
     queue_qos0_offline: bool
+    total_will_bytes: int
     max_uncommitted_messages: int
     total_uncommitted_bytes: int
     max_subscriptions: int
@@ -621,6 +637,7 @@ class Limits:
     maximum_qos: int
     retain_available: bool
     shared_subscriptions: bool
+    shared_redelivery: bool
     subscription_identifiers: bool
     response_information: str
     server_reference: str

@@ -33,6 +33,7 @@ from mqtt_core.broker._store import (
     ReleaseIdentifier,
     Request,
     RetainedPage,
+    RetireSession,
     SaveExpiry,
     SaveReceived,
     SaveSent,
@@ -176,8 +177,9 @@ class MemoryEngine:
             self._by_client[operation.client_id] = operation.session
         elif isinstance(operation, EndSession):
             stored = self._sessions.pop(operation.session, None)
-            if stored is not None and self._by_client.get(stored.client_id) == operation.session:
-                del self._by_client[stored.client_id]
+            self._forget_client(operation.session, stored)
+        elif isinstance(operation, RetireSession):
+            self._forget_client(operation.session, self._sessions.get(operation.session))
         elif isinstance(operation, SaveSubscription):
             stored = self._sessions.get(operation.session)
             if stored is not None:
@@ -196,6 +198,10 @@ class MemoryEngine:
                 self._wills.pop(operation.client_id, None)
             else:
                 self._wills[operation.client_id] = operation.will
+
+    def _forget_client(self, session: int, stored: _Stored | None) -> None:
+        if stored is not None and self._by_client.get(stored.client_id) == session:
+            del self._by_client[stored.client_id]
 
     def _append(self, operation: Append) -> None:
         number = operation.number

@@ -54,26 +54,36 @@ def make_options(no_local: bool, retain_as_published: bool, identifier: int) -> 
 @mypyc_attr(acyclic=True)
 class Particulars:
     """What one delivery has of its own: the RETAIN flag, and the identifiers of the
-    subscriptions that it answers."""
+    subscriptions that it answers. `share` is the whole filter of the shared subscription that
+    it is for, empty for others: if it comes to nothing here, another member may have it.
 
-    __slots__ = ("retain", "identifiers")
+    `is_plain` says that nothing of this can be seen by the client.
+    """
 
-    def __init__(self, retain: bool, identifiers: tuple[int, ...] = ()) -> None:
+    __slots__ = ("retain", "identifiers", "share", "is_plain")
+
+    def __init__(self, retain: bool, identifiers: tuple[int, ...] = (), share: bytes = b"") -> None:
         self.retain: Final = retain
         self.identifiers: Final = identifiers
+        self.share: Final = share
+        self.is_plain: Final[bool] = not retain and not identifiers
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Particulars)
             and self.retain == other.retain
             and self.identifiers == other.identifiers
+            and self.share == other.share
         )
 
     def __hash__(self) -> int:
-        return hash((self.retain, self.identifiers))
+        return hash((self.retain, self.identifiers, self.share))
 
     def __repr__(self) -> str:
-        return f"Particulars(retain={self.retain}, identifiers={self.identifiers})"
+        return (
+            f"Particulars(retain={self.retain}, identifiers={self.identifiers}, "
+            f"share={self.share!r})"
+        )
 
 
 RETAINED: Final = Particulars(True)

@@ -33,17 +33,20 @@ from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import QUOTA, UNAUTHORIZED
 from mqtt_core.broker._channel import LAYOUT_3, Channel
+from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._committing import Commitment, Committing
 from mqtt_core.broker._delivery import Delivery, Resting
 from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
-from mqtt_core.broker._router import Subscriber, Subscribers
+from mqtt_core.broker._room import Room
 from mqtt_core.broker._session import Session
+from mqtt_core.broker._shared import Group
 from mqtt_core.broker._store import (
     DeleteRetained,
     HoldIdentifier,
     Operation,
     PutRetained,
 )
+from mqtt_core.broker._subscribers import Subscriber, Subscribers
 from mqtt_core.broker._sweeping import Sweeping
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
@@ -79,8 +82,10 @@ class FanOut(Work):
         "_publishing",
         "_lists",
         "_granted",
+        "_groups",
         "_list_at",
         "_at",
+        "_group_at",
         "_seen",
     )
 
@@ -112,8 +117,13 @@ class FanOut(Work):
                 if part is not None:
                     self._lists.append(part)
                     self._granted.append(qos)
+        self._groups: Final[list[Group]] = []  # which choose when it is their turn
+        for subscribers in found:
+            if subscribers.groups is not None:
+                self._groups.extend(subscribers.groups.values())
         self._list_at = 0
         self._at = 0
+        self._group_at = 0
         self._seen: set[int] | None = set() if len(found) > 1 else None
 
     def run(self) -> bool:
@@ -134,7 +144,12 @@ class FanOut(Work):
             if stop == len(subscribers):
                 self._list_at += 1
                 self._at = 0
-        return self._list_at >= len(self._lists)
+        while self._group_at < len(self._groups) and count > 0:
+            group = self._groups[self._group_at]
+            self._group_at += 1  # even if this fails: chosen once
+            delivery.to_group(group, self.message)
+            count -= 1
+        return self._list_at >= len(self._lists) and self._group_at >= len(self._groups)
 
 
 @final
@@ -144,6 +159,8 @@ class Publishing:
     __slots__ = (
         "_ws",
         "_delivery",
+        "_room",
+        "_choosing",
         "_committing",
         "_authorizer",
         "_refuses",
@@ -155,12 +172,16 @@ class Publishing:
         self,
         workspace: Workspace,
         delivery: Delivery,
+        room: Room,
+        choosing: Choosing,
         committing: Committing,
         authorizer: Authorizer,
     ) -> None:
         self._ws: Final = workspace
         self._committing: Final = committing
         self._delivery: Final = delivery
+        self._room: Final = room
+        self._choosing: Final = choosing
         self._authorizer: Final = authorizer
         self._refuses: Final = workspace.limits.queue_full_policy == REFUSE
         self._flush_at: Final = workspace.limits.turn_output_bytes
@@ -351,6 +372,8 @@ class Publishing:
             part = subscribers.at_qos(qos)
             if part is not None:
                 delivery.to_subscribers(part, 0, len(part), message, qos, None)
+        if subscribers.groups is not None:
+            self._to_groups(subscribers.groups, message)
 
     def _deliver_overlapping(self, found: list[Subscribers], message: Message) -> None:
         """Deliver to the subscriptions of several filters, the highest QoS first."""
@@ -361,6 +384,14 @@ class Publishing:
                 part = subscribers.at_qos(qos)
                 if part is not None:
                     delivery.to_subscribers(part, 0, len(part), message, qos, seen)
+        for subscribers in found:
+            if subscribers.groups is not None:
+                self._to_groups(subscribers.groups, message)
+
+    def _to_groups(self, groups: dict[bytes, Group], message: Message) -> None:
+        """Once to each group that shares a filter, whatever its members get besides (4.8.2)."""
+        for group in groups.values():
+            self._delivery.to_group(group, message)
 
     def _is_refused(self, message: Message, found: list[Subscribers]) -> bool:
         """Whether any receiver's queue is full, so that the message is for nobody."""
@@ -371,8 +402,12 @@ class Publishing:
                 part = subscribers.at_qos(qos)
                 if part is not None:
                     for subscriber in part:
-                        if self._delivery.would_refuse(subscriber.session, message):
+                        if self._room.would_refuse(subscriber.session, message):
                             return True
+            if subscribers.groups is not None:
+                for group in subscribers.groups.values():
+                    if self._choosing.would_refuse(group, message):
+                        return True
         return False
 
     def _quota(self, channel: Channel | None, packet: Publish | None) -> None:

@@ -21,6 +21,10 @@ _SIZE_BITS: Final = 30  # a packet has at most 268,435,460 bytes
 _SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
 
 
+def _number(entry: Queued) -> int:
+    return entry.number
+
+
 @final
 class Queue:
     """What waits for one session, in order; `count` and `size_bytes` include what is stored."""
@@ -204,6 +208,34 @@ class Queue:
         self.qos_0_count -= 1
         self.qos_0_bytes -= entry.message.size_bytes
         return self._taken(entry)
+
+    @property
+    def stored_count(self) -> int:
+        """How many messages only the engine has."""
+        return len(self._stored)
+
+    def here(self) -> list[Queued]:
+        """What waits here, at any QoS, in order."""
+        return sorted([*self._loaded, *(self._qos_0 or ())], key=_number)
+
+    def take_loaded(self) -> list[Queued]:
+        """Take out all QoS 1 and 2 messages that wait here."""
+        entries = list(self._loaded)
+        self._loaded.clear()
+        for entry in entries:
+            self._taken(entry)
+        return entries
+
+    def put_back(self, entries: list[Queued]) -> None:
+        """Put QoS 1 and 2 messages that were taken out into their places."""
+        if not entries:
+            return
+        for entry in entries:
+            self.count += 1
+            self.size_bytes += entry.message.size_bytes
+        waiting = sorted([*entries, *self._loaded], key=_number)
+        self._loaded.clear()
+        self._loaded.extend(waiting)
 
     def pop_loaded(self) -> Queued:
         """Take out the first QoS 1 or 2 message."""

@@ -66,8 +66,12 @@ class Queues:
         size = queue.size_bytes
         queue.load(page.entries)
         self._ws.count_queued(queue.count - count, queue.size_bytes - size)
-        if page.entries and session.channel is not None:
+        if not page.entries:
+            return
+        if session.channel is not None:
             self._ws.mark_dirty(session.channel)
+        elif session.handover is not None:
+            self._ws.queue_work(session.handover)
 
     def page_failed(self, session: Session, failure: Failed) -> None:
         """The store does not answer: the client is to come back later."""

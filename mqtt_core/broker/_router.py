@@ -10,13 +10,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast, final
 
-from mqtt_core._topics import Route, Topic, TopicCache, filter_matches, has_wildcard
+from mqtt_core._topics import (
+    SHARE_PREFIX,
+    Route,
+    Topic,
+    TopicCache,
+    filter_matches,
+    has_wildcard,
+    shared_filter_fault,
+)
 from mqtt_core.broker._particulars import Options
+from mqtt_core.broker._shared import Group, Member
+from mqtt_core.broker._subscribers import Subscriber, Subscribers
 
 if TYPE_CHECKING:
     from mqtt_core.broker._session import Session
 
 _REMEMBERED_CHANGES: Final = 16
+
+_SHARE_WORD: Final = b"$share"
 
 _LONGEST_ROUTE: Final = 32  # filters; a longer one is found again, which costs less than it holds
 
@@ -24,6 +36,8 @@ SUBSCRIPTION_BYTES: Final = 400
 """What one subscription takes beside the bytes of its filter."""
 LEVEL_BYTES: Final = 130
 """What one level of a filter with wildcards takes in the trie, if no other filter shares it."""
+SHARE_BYTES: Final = 1_600
+"""What a shared subscription takes besides, if it has a group of its own."""
 
 
 def subscription_cost(topic_filter: bytes) -> int:
@@ -31,110 +45,28 @@ def subscription_cost(topic_filter: bytes) -> int:
     cost = SUBSCRIPTION_BYTES + len(topic_filter)
     if has_wildcard(topic_filter):
         cost += LEVEL_BYTES * (topic_filter.count(b"/") + 1)
+    if is_shared(topic_filter):
+        cost += SHARE_BYTES
     return cost
-
-
-_SHARE: Final = b"$share/"
 
 
 def is_shared(topic_filter: bytes) -> bool:
     """Whether a filter is that of a shared subscription, `$share/group/filter` (4.8.2)."""
-    return topic_filter.startswith(_SHARE)
+    return topic_filter.startswith(SHARE_PREFIX)
+
+
+def is_malformed_share(topic_filter: bytes) -> bool:
+    """Whether a filter is that of a shared subscription but for its form. In MQTT 5.0 the decoder
+    has refused it, except for the bare word; in 3.1.1, where nothing is said of it, we do."""
+    return topic_filter == _SHARE_WORD or shared_filter_fault(topic_filter) is not None
 
 
 def unshared(topic_filter: bytes) -> bytes:
     """The filter that decides which topics match, without the group that shares them."""
-    return topic_filter.split(b"/", 2)[2] if is_shared(topic_filter) else topic_filter
-
-
-@final
-class Subscriber:
-    """One subscription: a session's interest in one filter, at the QoS granted."""
-
-    __slots__ = ("session", "subscribers", "qos", "options", "index")
-
-    def __init__(
-        self,
-        session: Session,
-        subscribers: Subscribers,
-        qos: int,
-        options: Options | None = None,
-    ) -> None:
-        self.session: Final = session
-        self.subscribers: Final = subscribers
-        self.qos = qos
-        self.options = options
-        self.index = -1  # within the list of its QoS; -1 when it is in none
-
-
-@final
-class Subscribers:
-    """All subscriptions to one filter, by granted QoS.
-
-    A list that a fan-out is working through is shared with it: it is replaced by a copy
-    before it changes.
-    """
-
-    __slots__ = ("topic_filter", "at_qos_0", "at_qos_1", "at_qos_2", "count", "_shared")
-
-    def __init__(self, topic_filter: bytes) -> None:
-        self.topic_filter: Final = topic_filter
-        self.at_qos_0: list[Subscriber] | None = None
-        self.at_qos_1: list[Subscriber] | None = None
-        self.at_qos_2: list[Subscriber] | None = None
-        self.count = 0
-        self._shared = 0  # a bit for each QoS whose list is shared
-
-    def share(self) -> None:
-        """Leave the present lists as they are; the caller keeps them."""
-        self._shared = 7
-
-    def at_qos(self, qos: int) -> list[Subscriber] | None:
-        """The subscriptions granted `qos`."""
-        if qos == 0:
-            return self.at_qos_0
-        return self.at_qos_1 if qos == 1 else self.at_qos_2
-
-    def _set(self, qos: int, subscribers: list[Subscriber] | None) -> None:
-        if qos == 0:
-            self.at_qos_0 = subscribers
-        elif qos == 1:
-            self.at_qos_1 = subscribers
-        else:
-            self.at_qos_2 = subscribers
-
-    def _own(self, qos: int, found: list[Subscriber]) -> list[Subscriber]:
-        if self._shared >> qos & 1:
-            found = found.copy()
-            self._set(qos, found)
-            self._shared &= ~(1 << qos)
-        return found
-
-    def add(self, subscriber: Subscriber) -> None:
-        """Add a subscription."""
-        found = self.at_qos(subscriber.qos)
-        if found is None:
-            found = []
-            self._set(subscriber.qos, found)
-        else:
-            found = self._own(subscriber.qos, found)
-        subscriber.index = len(found)
-        found.append(subscriber)
-        self.count += 1
-
-    def remove(self, subscriber: Subscriber) -> None:
-        """Remove a subscription; the last of the list takes its place."""
-        found = self.at_qos(subscriber.qos)
-        assert found is not None
-        found = self._own(subscriber.qos, found)
-        last = found.pop()
-        if last is not subscriber:
-            found[subscriber.index] = last
-            last.index = subscriber.index
-        subscriber.index = -1
-        if not found:
-            self._set(subscriber.qos, None)
-        self.count -= 1
+    if not is_shared(topic_filter):
+        return topic_filter
+    at = topic_filter.find(b"/", len(SHARE_PREFIX))
+    return topic_filter[at + 1 :]
 
 
 @final
@@ -214,6 +146,7 @@ class Router:
 
     __slots__ = (
         "count",
+        "shared_count",
         "size_bytes",
         "_exact",
         "_root",
@@ -226,6 +159,7 @@ class Router:
 
     def __init__(self, topics: TopicCache) -> None:
         self.count = 0
+        self.shared_count = 0  # of which belong to a group
         self.size_bytes = 0  # what all subscriptions count together
         self._topics: Final = topics
         self._exact: Final[dict[bytes, Subscribers]] = {}
@@ -253,43 +187,92 @@ class Router:
 
         [v3 MQTT-3.8.4-3] [MQTT-3.8.4-3]
         """
-        if options is not None:
-            session.optioned += 1
         subscriber = session.subscriptions.get(topic_filter)
-        if subscriber is not None:
-            self._forget_options(subscriber)
-            subscriber.options = options
-            if subscriber.qos != qos:
-                subscribers = subscriber.subscribers
-                subscribers.remove(subscriber)
-                subscriber.qos = qos
+        if subscriber is None:
+            if is_shared(topic_filter):
+                member = self._join(session, topic_filter, qos, options)
+                session.subscriptions[member.group.topic_filter] = member
+            else:
+                subscribers = self._find_or_make(topic_filter)
+                subscriber = Subscriber(session, subscribers, qos, options)
                 subscribers.add(subscriber)
+                self._note_options(subscriber, 1)
+                session.subscriptions[subscribers.topic_filter] = subscriber
+            self.count += 1
+            self.size_bytes += subscription_cost(topic_filter)
+            return True
+        if isinstance(subscriber, Member):
+            subscriber.change(qos, options)
             return False
-        subscribers = self._find_or_make(topic_filter)
-        subscriber = Subscriber(session, subscribers, qos, options)
-        subscribers.add(subscriber)
-        session.subscriptions[subscribers.topic_filter] = subscriber
-        self.count += 1
-        self.size_bytes += subscription_cost(topic_filter)
-        return True
+        self._note_options(subscriber, -1)
+        subscriber.options = options
+        self._note_options(subscriber, 1)
+        if subscriber.qos != qos:
+            subscribers = subscriber.subscribers
+            subscribers.remove(subscriber)
+            subscriber.qos = qos
+            subscribers.add(subscriber)
+        return False
+
+    def _join(
+        self, session: Session, topic_filter: bytes, qos: int, options: Options | None
+    ) -> Member:
+        """Make a session a member of a group."""
+        subscribers = self._find_or_make(unshared(topic_filter))
+        groups = subscribers.groups
+        group = None if groups is None else groups.get(topic_filter)
+        if group is None:
+            group = Group(topic_filter)
+            subscribers.add_group(group)
+        member = Member(session, subscribers, group, qos, options)
+        group.join(member)
+        session.is_sharing = True
+        self.shared_count += 1
+        return member
 
     def unsubscribe(self, session: Session, topic_filter: bytes) -> bool:
         """Remove a subscription by its exact filter; False for none.  [v3 MQTT-3.10.4-1]"""
         subscriber = session.subscriptions.pop(topic_filter, None)
         if subscriber is None:
             return False
-        self._forget_options(subscriber)
         subscribers = subscriber.subscribers
-        subscribers.remove(subscriber)
+        if isinstance(subscriber, Member):
+            group = subscriber.group
+            group.leave(subscriber)
+            self.shared_count -= 1
+            if not group.count:
+                subscribers.remove_group(group)
+        else:
+            self._note_options(subscriber, -1)
+            subscribers.remove(subscriber)
         self.count -= 1
         self.size_bytes -= subscription_cost(topic_filter)
         if not subscribers.count:
-            self._forget(topic_filter)
+            self._forget(subscribers.topic_filter)
         return True
 
-    def _forget_options(self, subscriber: Subscriber) -> None:
+    def _note_options(self, subscriber: Subscriber, change: int) -> None:
+        """Count a session's own subscriptions that have options; those of groups are apart."""
         if subscriber.options is not None:
-            subscriber.session.optioned -= 1
+            subscriber.session.optioned += change
+
+    def group(self, topic_filter: bytes) -> Group | None:
+        """The group of a whole shared filter, if it has any member."""
+        subscribers = self._find(unshared(topic_filter))
+        groups = None if subscribers is None else subscribers.groups
+        return None if groups is None else groups.get(topic_filter)
+
+    def _find(self, topic_filter: bytes) -> Subscribers | None:
+        if not has_wildcard(topic_filter):
+            return self._exact.get(topic_filter)
+        levels = topic_filter.split(b"/")
+        is_hashed = levels[-1] == b"#"
+        node: _Node | None = self._root
+        for level in levels[:-1] if is_hashed else levels:
+            node = None if node is None else node.child(level)
+        if node is None:
+            return None
+        return node.hashed if is_hashed else node.ending
 
     def _find_or_make(self, topic_filter: bytes) -> Subscribers:
         if not has_wildcard(topic_filter):

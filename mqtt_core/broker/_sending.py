@@ -25,6 +25,7 @@ from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._session import GatedSend, RetainedBurst, Session
+from mqtt_core.broker._shared import call_back
 from mqtt_core.broker._store import (
     Append,
     Completion,
@@ -83,14 +84,17 @@ class Sending:
 
         [MQTT-3.1.2-24] [MQTT-3.1.2-25]
         """
-        most = channel.max_packet_bytes
-        if not most:
-            return False
-        identifiers = () if particulars is None else particulars.identifiers
-        if _size5(message, qos, identifiers) <= most:
+        if not channel.max_packet_bytes or not self.exceeds(channel, message, qos, particulars):
             return False
         self._ws.stats.dropped_too_large += 1
         return True
+
+    def exceeds(
+        self, channel: Channel, message: Message, qos: int, particulars: Particulars | None
+    ) -> bool:
+        """Whether a message is larger than the packets that a client takes, if it has a limit."""
+        identifiers = () if particulars is None else particulars.identifiers
+        return _size5(message, qos, identifiers) > channel.max_packet_bytes
 
     def _seconds_left(self, message: Message) -> int:
         """The message expiry interval less the time that the message has waited.
@@ -204,10 +208,11 @@ class Sending:
         """Send a message at QoS 1 or 2 to a session that is not stored."""
         step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
         packet_id = self._ws.flow_of(session).start(message, step)
-        if particulars is None:
+        if particulars is not None:
+            session.note_particulars(packet_id, particulars)
+        if particulars is None or particulars.is_plain:
             self.write(channel, message, qos, packet_id)
         else:
-            session.note_particulars(packet_id, particulars)
             self.write_own(channel, message, qos, packet_id, False, particulars)
 
     def send_queued(self, session: Session, channel: Channel, entry: Queued) -> None:
@@ -223,7 +228,7 @@ class Sending:
         operation = SaveSent(session.key, entry.number, packet_id)
         if qos == 1:
             self._ws.record(operation)
-            if particulars is None:
+            if particulars is None or particulars.is_plain:
                 self.write(channel, message, qos, packet_id)
             else:
                 self.write_own(channel, message, qos, packet_id, False, particulars)
@@ -238,7 +243,9 @@ class Sending:
         if layout == LAYOUT_3:
             retain = particulars is not None and particulars.retain
             self._write_packet(channel, message.retained_packet() if retain else message.packet())
-        elif layout == LAYOUT_5 and particulars is None and message.expiry_s < 0:
+        elif layout != LAYOUT_5 or message.expiry_s >= 0:
+            self.write_own(channel, message, 0, 0, False, particulars)
+        elif particulars is None or particulars.is_plain:
             self._write_packet(channel, message.packet5())
         else:
             self.write_own(channel, message, 0, 0, False, particulars)
@@ -374,6 +381,8 @@ class Sending:
         if session.resend is not None:
             session.resend.pop(packet_id, None)
         session.forget_particulars(packet_id)
+        if session.aside is not None:
+            call_back(session)
         numbers = session.numbers
         return 0 if numbers is None else numbers.pop(packet_id, 0)
 

@@ -6,15 +6,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from mqtt_core._flow import Flow
-from mqtt_core._message import Message
 from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._queue import Queue
-from mqtt_core.broker._router import Subscriber
+from mqtt_core.broker._subscribers import Subscriber
 
 if TYPE_CHECKING:
     from mqtt_core.broker._channel import Channel
     from mqtt_core.broker._committing import Commitment
+    from mqtt_core.broker._handover import Handover
+    from mqtt_core.broker._shared import Member
     from mqtt_core.broker._store import Operation
     from mqtt_core.broker._wills import DelayedWill
 
@@ -32,7 +33,7 @@ class RetainedBurst:
         "is_reading",
         "room",
         "mark",
-        "left",
+        "again",
     )
 
     def __init__(
@@ -46,7 +47,7 @@ class RetainedBurst:
         self.is_reading = False  # a page is under way
         self.room = 0  # places of the in-flight window that are kept for it
         self.mark = 0  # changes of retained messages before the page was asked for
-        self.left: list[Message] = []  # read for a client that had gone by then
+        self.again: list[bytes] = []  # topics read for a client that had gone by then
 
 
 @final
@@ -91,6 +92,9 @@ class Session:
         "unstored",
         "particulars",
         "optioned",
+        "is_sharing",
+        "aside",
+        "handover",
         "verdicts",
         "expiry_s",
         "will",
@@ -120,7 +124,11 @@ class Session:
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
         self.unstored: dict[int, Commitment] | None = None  # QoS 2 messages not stored yet
         self.particulars: dict[int, Particulars] | None = None  # by packet identifier
-        self.optioned = 0  # subscriptions with options
+        self.optioned = 0  # subscriptions with options, but for shared ones
+        self.is_sharing = False  # it has, or has had, a shared subscription
+        # Its places in groups that cannot take all just now, by what they can take and by filter.
+        self.aside: list[dict[bytes, Member]] | None = None
+        self.handover: Handover | None = None  # takes its shared messages to other members
         self.verdicts: dict[tuple[int, bytes], bool] | None = None
         self.expiry_s = 0  # how long it outlives its connection
         self.will: DelayedWill | None = None  # of its last connection

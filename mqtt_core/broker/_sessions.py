@@ -11,11 +11,21 @@ from mqtt_core._flow import (
 )
 from mqtt_core._packets import Will
 from mqtt_core.broker._channel import Channel
+from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
+from mqtt_core.broker._handover import Handing
 from mqtt_core.broker._queue import Queue
+from mqtt_core.broker._queues import Queues
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import EndSession, SaveExpiry, SessionRecord
+from mqtt_core.broker._shared import call_back
+from mqtt_core.broker._store import (
+    EndSession,
+    Operation,
+    RetireSession,
+    SaveExpiry,
+    SessionRecord,
+)
 from mqtt_core.broker._wills import WILL_DUE, Wills
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace
@@ -69,14 +79,22 @@ class Unsubscribing(Work):
 class Sessions:
     """Sessions by client identifier."""  # [v3 MQTT-3.1.3-2]
 
-    __slots__ = ("by_client", "claims", "unborn", "wills", "_ws", "_delivery")
+    __slots__ = ("by_client", "claims", "unborn", "wills", "_ws", "_delivery", "_handing")
 
-    def __init__(self, workspace: Workspace, delivery: Delivery, wills: Wills) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        delivery: Delivery,
+        choosing: Choosing,
+        queues: Queues,
+        wills: Wills,
+    ) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
         self.unborn: Final[dict[str, int]] = {}  # keys stored for attempts without CONNACK yet
         self._ws: Final = workspace
         self._delivery: Final = delivery
+        self._handing: Final = Handing(workspace, delivery, choosing, queues)
         self.wills: Final = wills
 
     def forget_claim(self, attempt: Attempt) -> None:
@@ -160,6 +178,8 @@ class Sessions:
         channel.session = session
         queue = session.queue
         channel.accepts = channel.is_writable and (queue is None or not queue.has_qos_0)
+        if session.aside is not None:
+            call_back(session)
         stats = ws.stats
         if session.key:
             stats.sessions_detached -= 1
@@ -186,12 +206,13 @@ class Sessions:
         ws.stats.sessions_detached += 1
         timeout = session.expiry_s
         if not timeout:
-            ws.record(EndSession(session.key))
             self.end(session)
             return
         timer = SessionTimer(self, session)
         session.deadline = ws.deadlines.arm(ws.now + timeout, EXPIRY, timer)
         ws.record(SaveExpiry(session.key, ws.wall + timeout))
+        if self._handing.concerns(session):
+            self._handing.away(session)
 
     def expire(self, session: Session, now: float) -> None:
         """End a session whose client has stayed away too long."""
@@ -201,8 +222,14 @@ class Sessions:
             return
         self._ws.stats.sessions_expired += 1
         self._ws.tell("session.expired", client_id=session.client_id)
-        self._ws.record(EndSession(session.key))
         self.end(session)
+
+    def last_word(self, session: Session) -> Operation:
+        """What tells the store that a session is over, before it is here. What has shared
+        subscriptions stays there for a while, for the sake of others."""
+        if self._handing.concerns(session):
+            return RetireSession(session.key)
+        return EndSession(session.key)
 
     def delay_will(self, session: Session, will: Will, is_replaced: bool) -> None:
         """Let the will of a connection that ends wait for its client; see `Wills.delay`."""
@@ -219,9 +246,12 @@ class Sessions:
             return
         self.wills.publish(session)
 
-    def end(self, session: Session) -> None:
+    def end(self, session: Session, *, is_told: bool = False) -> None:
         """Forget a session with all that belongs to it; harmless for one that is over. Detach it
-        first."""
+        first.
+
+        `is_told`: the store has been told its last word.
+        """
         ws = self._ws
         if session.is_ended:
             return
@@ -233,6 +263,10 @@ class Sessions:
         unsubscribing = Unsubscribing(ws, session)
         if not unsubscribing.run():
             ws.queue_work(unsubscribing)
+        if self._handing.concerns(session):
+            ws.stats.dropped_session_ended -= self._handing.ended(session)
+        elif session.key and not is_told:
+            ws.record(EndSession(session.key))
         flow = session.flow
         ws.stats.dropped_session_ended += self._delivery.drop_all(session)
         if flow is not None:

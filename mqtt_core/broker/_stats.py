@@ -30,6 +30,7 @@ class Stats:
         "dropped_too_large",
         "dropped_malformed",
         "messages_expired",
+        "handed_over",
         "refused_queue_full",
         "connections",
         "half_connected",
@@ -74,6 +75,7 @@ class Stats:
         self.dropped_too_large = 0
         self.dropped_malformed = 0
         self.messages_expired = 0
+        self.handed_over = 0  # from one member of a group to another
         self.refused_queue_full = 0
         self.connections = 0
         self.half_connected = 0
@@ -147,16 +149,21 @@ class SysTopics:
         self._rates: Final[dict[str, float]] = {}
         self._last_at = now
 
-    def changes(self, now: float, subscriptions: int, retained: int) -> list[tuple[str, bytes]]:
-        """Topics with their payloads, where these differ from the last call."""
+    def changes(
+        self, now: float, subscriptions: int, shared: int, retained: int
+    ) -> list[tuple[str, bytes]]:
+        """Topics with their payloads, where these differ from the last call. `subscriptions` are
+        those that are not shared."""
         changed: list[tuple[str, bytes]] = []
-        for name, value in self._values(now, subscriptions, retained):
+        for name, value in self._values(now, subscriptions, shared, retained):
             if self._told.get(name) != value:
                 self._told[name] = value
                 changed.append(("$SYS/broker/" + name, value.encode()))
         return changed
 
-    def _values(self, now: float, subscriptions: int, retained: int) -> list[tuple[str, str]]:
+    def _values(
+        self, now: float, subscriptions: int, shared: int, retained: int
+    ) -> list[tuple[str, str]]:
         stats = self._stats
         values = [
             ("version", self._version),
@@ -185,10 +192,12 @@ class SysTopics:
             ("publish/messages/dropped/too-large", str(stats.dropped_too_large)),
             ("publish/messages/dropped/malformed", str(stats.dropped_malformed)),
             ("publish/messages/expired", str(stats.messages_expired)),
+            ("publish/messages/handed-over", str(stats.handed_over)),
             ("publish/messages/refused/queue-full", str(stats.refused_queue_full)),
             ("retained messages/count", str(retained)),
             ("retained messages/dropped", str(stats.dropped_retained_limit)),
             ("subscriptions/count", str(subscriptions)),
+            ("shared_subscriptions/count", str(shared)),
             ("store/messages/count", str(stats.queued_messages + retained)),
             ("store/messages/bytes", str(stats.queued_bytes)),
             ("bytes/received", str(stats.bytes_received)),

@@ -45,6 +45,16 @@ class EndSession(Operation):
 
 
 @final
+class RetireSession(Operation):
+    """A session is over for its client, which cannot claim it any more. Its queue is still there
+    to be read and settled, until `EndSession` follows; after a restart nobody does that, and it is
+    over as well."""
+
+    def __init__(self, session: int) -> None:
+        self.session: Final = session
+
+
+@final
 class SaveExpiry(Operation):
     """When a detached session ends, in unix seconds; None while it is attached."""
 

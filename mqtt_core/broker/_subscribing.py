@@ -27,7 +27,12 @@ from mqtt_core.broker._bursts import Bursts
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._particulars import make_options
-from mqtt_core.broker._router import is_shared, subscription_cost, unshared
+from mqtt_core.broker._router import (
+    is_malformed_share,
+    is_shared,
+    subscription_cost,
+    unshared,
+)
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import DeleteSubscription, Operation, SaveSubscription
 from mqtt_core.broker._workspace import Workspace
@@ -58,7 +63,10 @@ class Subscribing:
         denied: set[int] = set()
         if not session.is_unrestricted:
             for at, subscription in enumerate(packet.subscriptions[:served]):
-                utf8 = unshared(subscription.topic_filter.encode())
+                utf8 = subscription.topic_filter.encode()
+                if is_malformed_share(utf8):
+                    continue  # refused in any case
+                utf8 = unshared(utf8)
                 verdict = self._authorizer.check(channel, session, SUBSCRIBE_ACTION, utf8)
                 if verdict == ASK:
                     return False
@@ -143,11 +151,13 @@ class Subscribing:
     def _check(self, session: Session, topic_filter: bytes) -> int:
         """Why a subscription is not served; `SUCCESS` if it is.  [MQTT-3.9.3-2]"""
         limits = self._ws.limits
+        if is_malformed_share(topic_filter):  # [MQTT-4.8.2-1] [MQTT-4.8.2-2]
+            return TOPIC_FILTER_INVALID
         if is_shared(topic_filter) and not limits.shared_subscriptions:
             return SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         if not limits.wildcard_subscriptions and has_wildcard(topic_filter):
             return WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED  # [v3 MQTT-3.8.3-2]
-        if topic_filter.count(b"/") >= limits.max_topic_levels:
+        if unshared(topic_filter).count(b"/") >= limits.max_topic_levels:
             return TOPIC_FILTER_INVALID
         if topic_filter in session.subscriptions:
             return SUCCESS

@@ -16,12 +16,32 @@ from mqtt_core.broker._session import Session
 from mqtt_core.broker._store import SaveWill
 from mqtt_core.broker._workspace import Workspace
 
+# What they take in memory, by an upper estimate.
+_WILL_BYTES: Final = 1_024  # a will with its entries in tables, the engine's too
+_PROPERTY_BYTES: Final = 192  # a property beside its text or data
+_CHARACTER_BYTES: Final = 4  # of text, once one of its characters needs so many
+
 WILL_DUE: Final = 2  # a kind of deadline of a session; the other is in `_sessions`
 
 
 def will_delay_s(will: Will) -> int:
     """How long a will waits for its client to come back, in seconds; 0 in MQTT 3.1.1."""
     return number(will.properties, WILL_DELAY_INTERVAL, 0)
+
+
+def will_cost(will: Will) -> int:
+    """What a will takes in memory, in bytes, by an upper estimate."""
+    size = _WILL_BYTES + len(will.payload) + _CHARACTER_BYTES * len(will.topic)
+    for _, value in will.properties:
+        if isinstance(value, tuple):
+            size += 2 * _PROPERTY_BYTES + _CHARACTER_BYTES * (len(value[0]) + len(value[1]))
+        elif isinstance(value, str):
+            size += _PROPERTY_BYTES + _CHARACTER_BYTES * len(value)
+        elif isinstance(value, bytes):
+            size += _PROPERTY_BYTES + len(value)
+        else:
+            size += _PROPERTY_BYTES
+    return size
 
 
 @final
@@ -41,13 +61,14 @@ class DelayedWill:
 class Wills:
     """Publishes the wills of connections that have ended."""
 
-    __slots__ = ("kept", "_ws", "_publishing")
+    __slots__ = ("kept", "_ws", "_publishing", "_size_bytes")
 
     def __init__(self, workspace: Workspace, publishing: Publishing) -> None:
         # Of those that a shutdown has disconnected, by client: they stay in the store.
         self.kept: Final[dict[str, Will]] = {}
         self._ws: Final = workspace
         self._publishing: Final = publishing
+        self._size_bytes = 0  # of those of connections, and those that wait
 
     def delay(self, session: Session, will: Will, is_replaced: bool, timer: Timed) -> None:
         """Let a will wait; it is published no later than its session ends. `is_replaced`: the
@@ -103,4 +124,19 @@ class Wills:
             return None
         session.will = None
         self._ws.deadlines.cancel(delayed.deadline)
+        self.let_go(delayed.will)
         return delayed
+
+    # How much memory they take
+
+    def hold(self, will: Will) -> bool:
+        """Make room for a will; False where there is none."""
+        size = self._size_bytes + will_cost(will)
+        if size > self._ws.limits.total_will_bytes:
+            return False
+        self._size_bytes = size
+        return True
+
+    def let_go(self, will: Will) -> None:
+        """A will is published, or is not wanted any more."""
+        self._size_bytes -= will_cost(will)

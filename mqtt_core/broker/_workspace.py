@@ -71,6 +71,7 @@ class Workspace:
         "uncommitted_bytes",
         "input_bytes",
         "undelivered",
+        "orphaned_bytes",
         "held_identifiers",
         "retained_changes",
         "retained_readers",
@@ -118,6 +119,7 @@ class Workspace:
         self.uncommitted_bytes = 0
         self.input_bytes = 0  # of packets that have arrived in part
         self.undelivered: Final = ByteCount(limits.total_queued_bytes)  # queued or in flight
+        self.orphaned_bytes = 0  # of these, of messages whose session has ended
         self.held_identifiers = 0  # QoS 2 messages without PUBREL
         self.retained_changes: Final[dict[bytes, int]] = {}
         self.retained_readers = 0  # pages of retained messages under way

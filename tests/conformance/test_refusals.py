@@ -12,7 +12,6 @@ from conformance import Outcome, Scenario, load_traces, parse_trace, play
 from conformance._core_peer import CorePeer, Late
 from conformance._policy import limit_settings
 from conformance._scenario import Repeat, walk
-from conformance._unfinished import is_left_out
 from mqtt_core.broker import (
     Append,
     ClaimSession,
@@ -206,7 +205,6 @@ SCENARIOS = [
     scenario
     for scenario in load_traces()
     if scenario.role == "server"
-    and not is_left_out(scenario)
     and not any(isinstance(step, Repeat) and step.count > 10_000 for step in walk(scenario.steps))
 ]
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mqtt_core._topics import Topic, TopicCache
-from mqtt_core.broker._router import Router, Subscriber, Subscribers
+from mqtt_core.broker._router import Router
 from mqtt_core.broker._session import Session
+from mqtt_core.broker._subscribers import Subscriber, Subscribers
 from tests.core.test_topics import matches_by_definition
 from tests.strategies import topic_filters, topic_names
 

@@ -199,6 +199,8 @@ TABLE: Final[list[tuple[str, dict[str, LimitValue], Deed, str, str]]] = [
     ("half connected", {"max_half_connected": 1}, second_half_connected, "closed", "closed"),
     ("sessions", {"max_sessions": 1}, second_session,
      "CONNACK 0x03, closed", "CONNACK 0x97, closed"),
+    ("wills", {"total_will_bytes": 0}, lambda b: b.attempt("c", will=WILL_2),
+     "CONNACK 0x03, closed", "CONNACK 0x97, closed"),
     ("client id", {"max_client_id_bytes": 23}, lambda b: b.attempt("c" * 24),
      "CONNACK 0x02, closed", "CONNACK 0x85, closed"),
     ("no client id", {"allow_empty_client_id": False}, lambda b: b.attempt(""),

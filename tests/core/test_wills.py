@@ -14,6 +14,7 @@ from mqtt_core.broker import (
     SaveWill,
     Write,
 )
+from mqtt_core.broker._wills import will_cost
 from tests.core import wire, wire5
 from tests.core.wire5 import Will5, u32
 from tests.model import invariants
@@ -675,5 +676,9 @@ def test_a_late_store_and_a_restless_client(seed: int) -> None:
     elif session is not None and session.will is not None:
         expected["a"] = (session.will.will.payload, session.will.due)
     assert store.wills == expected
+    left = [] if session is None else [session.will.will] if session.will is not None else []
+    if session is not None and session.channel is not None and session.channel.will is not None:
+        left.append(session.channel.will)
+    assert rig.broker._sessions.wills._size_bytes == sum(map(will_cost, left))
     invariants.check_at_rest(rig)
     rig.no_faults()

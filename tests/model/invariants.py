@@ -9,7 +9,9 @@ from __future__ import annotations
 from mqtt_core import Flow, State
 from mqtt_core._flow import AWAITING_SUBACK, AWAITING_UNSUBACK, FREE
 from mqtt_core.broker import CLOSE_NO, Channel
+from mqtt_core.broker._router import unshared
 from mqtt_core.broker._session import Session
+from mqtt_core.broker._shared import READY, Group, Member, standing
 from tests.rig import Rig
 
 
@@ -39,6 +41,11 @@ def check_at_rest(rig: Rig) -> None:
             session = channel.session
             if session is not None and session.queue is not None and channel.close == CLOSE_NO:
                 assert not session.queue.has_qos_0, f"{channel!r} could take QoS 0"
+    for session in rig.broker._sessions.by_client.values():
+        for subscriber in session.subscriptions.values():
+            if isinstance(subscriber, Member) and subscriber.ring is not None:
+                is_known = subscriber.ring.standing <= standing(subscriber)
+                assert is_known, f"{session.client_id} can take more and was not called back"
 
 
 def check_empty(rig: Rig) -> None:
@@ -56,6 +63,8 @@ def check_empty(rig: Rig) -> None:
     assert not ws.asking
     assert ws.held_identifiers == 0
     assert ws.undelivered.count == 0
+    assert ws.orphaned_bytes == 0
+    assert ws.router.shared_count == 0
     assert ws.uncommitted_bytes == 0
     assert ws.input_bytes == 0
     assert ws.retained_readers == 0
@@ -115,9 +124,19 @@ def _check_sessions(rig: Rig) -> None:
     assert stats.queued_bytes == sum(each.size_bytes for each in queues)
     flows = [each.flow for each in sessions if each.flow is not None]
     waiting = sum(each.in_flight_bytes for each in flows)
-    assert ws.undelivered.count == waiting + stats.queued_bytes
+    assert ws.orphaned_bytes >= 0
+    assert ws.undelivered.count == waiting + stats.queued_bytes + ws.orphaned_bytes
     assert ws.held_identifiers == sum(each.held_count for each in flows)
     assert ws.router.count == sum(len(each.subscriptions) for each in sessions)
+    members = [
+        subscriber
+        for each in sessions
+        for subscriber in each.subscriptions.values()
+        if isinstance(subscriber, Member)
+    ]
+    assert ws.router.shared_count == len(members)
+    for group in {id(member.group): member.group for member in members}.values():
+        _check_group(rig, group)
     for client_id, session in broker._sessions.by_client.items():
         assert session.client_id == client_id
         _check_session(rig, session)
@@ -147,11 +166,48 @@ def _check_session(rig: Rig, session: Session) -> None:
     assert session.reserved >= 0
     for topic_filter, subscriber in session.subscriptions.items():
         assert subscriber.session is session
+        if isinstance(subscriber, Member):
+            _check_member(topic_filter, subscriber)
+            continue
         assert subscriber.index >= 0
         assert subscriber.subscribers.topic_filter == topic_filter
         found = subscriber.subscribers.at_qos(subscriber.qos)
         assert found is not None
         assert found[subscriber.index] is subscriber
+
+
+def _check_group(rig: Rig, group: Group) -> None:
+    subscribers = rig.broker._ws.router._find(unshared(group.topic_filter))
+    assert subscribers is not None
+    assert subscribers.groups is not None
+    assert subscribers.groups[group.topic_filter] is group
+    count = 0
+    for at, ring in enumerate(group.rings):
+        assert ring.standing == at
+        member = ring.first
+        for _ in range(ring.count):
+            count += 1
+            assert member is not None
+            assert member.ring is ring
+            assert member.group is group
+            assert member.next is not None
+            assert member.next.previous is member
+            member = member.next
+        assert member is ring.first, "the ring has more or fewer members than it counts"
+    assert count == group.count
+
+
+def _check_member(topic_filter: bytes, member: Member) -> None:
+    assert member.subscribers.topic_filter == unshared(topic_filter)
+    assert member.group.topic_filter == topic_filter
+    ring = member.ring
+    assert ring is not None, "a member is in no ring"
+    session = member.session
+    for at, members in enumerate(session.aside or ()):
+        is_aside = at == ring.standing and at != READY
+        assert (members.get(topic_filter) is member) == is_aside
+    if session.aside is None:
+        assert ring.standing == READY
 
 
 def _check_flow(flow: Flow) -> None:

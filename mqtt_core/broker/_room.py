@@ -1,0 +1,77 @@
+"""Whether a message has room in the queue of a session, within all limits."""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from mqtt_core._flow import FLOOR_BYTES
+from mqtt_core._message import Message
+from mqtt_core.broker._queue import Queue
+from mqtt_core.broker._session import Session
+from mqtt_core.broker._store import Settle
+from mqtt_core.broker._workspace import Workspace
+
+
+@final
+class Room:
+    """What queues may still take."""
+
+    __slots__ = ("_ws",)
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._ws: Final = workspace
+
+    def fits(self, queue: Queue, message: Message, is_connected: bool) -> bool:
+        """Whether a queue has room for one more message as it is."""
+        limits = self._ws.limits
+        size = message.size_bytes
+        if (
+            queue.count >= limits.max_queued_messages
+            or queue.size_bytes + size > limits.max_queued_bytes
+        ):
+            return False
+        if self._ws.undelivered.count + size <= limits.total_queued_bytes:
+            return True
+        return is_connected and queue.size_bytes + size <= FLOOR_BYTES
+
+    def would_refuse(self, session: Session, message: Message) -> bool:
+        """Whether a QoS 1 or 2 message must wait for the session, whose queue has no room."""
+        if session.goes_direct or session.is_ended:
+            return False
+        queue = session.own_queue()
+        if not self._is_full(session, queue, message):
+            return False
+        self.drop_expired(session, queue)
+        return self._is_full(session, queue, message)
+
+    def _is_full(self, session: Session, queue: Queue, message: Message) -> bool:
+        limits = self._ws.limits
+        size = message.size_bytes
+        total = self._ws.undelivered.count - queue.qos_0_bytes + size
+        return (  # once the waiting QoS 0 messages have been dropped
+            queue.count - queue.qos_0_count >= limits.max_queued_messages
+            or queue.size_bytes - queue.qos_0_bytes + size > limits.max_queued_bytes
+            or (total > limits.total_queued_bytes and session.channel is None)
+        )
+
+    def takes_qos_0(self, session: Session, message: Message) -> bool:
+        """Whether a QoS 0 message may wait for the session, and has room there."""
+        is_connected = session.channel is not None
+        if not is_connected and not (session.key and self._ws.limits.queue_qos0_offline):
+            return False
+        queue = session.own_queue()
+        if not self.fits(queue, message, is_connected):
+            self.drop_expired(session, queue)
+        return self.fits(queue, message, is_connected)
+
+    def drop_expired(self, session: Session, queue: Queue) -> None:
+        """Messages that have expired make room before others are dropped.  [MQTT-3.3.2-5]"""
+        ws = self._ws
+        count = queue.count
+        size = queue.size_bytes
+        numbers = queue.take_expired(ws.wall)
+        ws.count_queued(queue.count - count, queue.size_bytes - size)
+        ws.stats.messages_expired += len(numbers)
+        if session.key:
+            for number in numbers:
+                ws.record(Settle(session.key, number))
