@@ -205,6 +205,7 @@ SCENARIOS = [
     scenario
     for scenario in load_traces()
     if scenario.role == "server"
+    and "live" not in scenario.needs
     and not any(isinstance(step, Repeat) and step.count > 10_000 for step in walk(scenario.steps))
 ]
 
