@@ -4,37 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition
 
 from mqtt_core.broker import CLOSE_NO, AllowAll, Engine, Fact, LimitValue, MemoryEngine, Request
 from tests.core import wire
 from tests.model import invariants
+from tests.model.choices import IDS, chosen_start, chosen_step
 from tests.model.device import Device
 from tests.model.world import Sent, World
 from tests.rig import (
     Asking,
-    HoldingEngine,
     LateAuthenticator,
     LateEngine,
     RefusingEngine,
     Rig,
 )
 
-IDS = ("a", "b", "c", "d")
-TOPICS = ("t", "t/x", "u", "$x")
-FILTERS = ("#", "+/+", "t", "t/#", "t/+", "u", "$x", "w/#", "+/a/#", "r/#")
 SESSION_TIMEOUT_S = 100
 
 # Endings after which the will of a connection is not published (3.1.2.5, and by our own choice).
 NO_WILL = ("client disconnected", "server shutting down")
-
-devices = st.sampled_from((0, 0, 0, 1, 1, 2, 3))
-"""Which device: some do more than others, so that more happens to them."""
-qualities = st.sampled_from((0, 1, 1, 2, 2))
-subscriptions = st.lists(
-    st.tuples(st.sampled_from(FILTERS), qualities), max_size=3, unique_by=lambda each: each[0]
-)
 
 
 @dataclass
@@ -79,14 +68,7 @@ class BrokerMachine(RuleBasedStateMachine):
             "topic_cache_bytes": 3_000,
         }
 
-    @initialize(
-        seed=st.integers(0, 10_000),
-        policy=st.sampled_from(("drop-newest", "drop-oldest", "disconnect", "refuse")),
-        max_queued=st.integers(0, 6),
-        keeps_qos_0=st.booleans(),
-        persistent=st.lists(st.booleans(), min_size=len(IDS), max_size=len(IDS)),
-        filters=st.lists(subscriptions, min_size=len(IDS), max_size=len(IDS)),
-    )
+    @chosen_start
     def start(
         self,
         seed: int,
@@ -165,14 +147,7 @@ class BrokerMachine(RuleBasedStateMachine):
             is_over = old.channel.close != CLOSE_NO
             assert is_over or self.refuses, "the older connection lives on"
 
-    @rule(
-        at=devices,
-        clean=st.sampled_from((False, False, True)),
-        keep_alive_s=st.sampled_from((0, 0, 10)),
-        will=st.none() | st.tuples(st.integers(0, 2), st.booleans()),
-        behind=st.integers(0, 2),
-        first=st.sampled_from(("", "cut", "disconnect", "settle")),
-    )
+    @chosen_step
     def connect(
         self,
         at: int,
@@ -192,10 +167,7 @@ class BrokerMachine(RuleBasedStateMachine):
             message = self.world.new_message(f"{name}'s will", f"w/{name}", *will)
         self._open(device, clean=clean, keep_alive_s=keep_alive_s, will=message, behind=behind)
 
-    @rule(
-        at=devices,
-        how=st.sampled_from(("cut", "reset", "disconnect", "break the rules", "break off")),
-    )
+    @chosen_step
     def end(self, at: int, how: str) -> None:
         device = self.devices[at]
         if device.client is not None:
@@ -220,36 +192,21 @@ class BrokerMachine(RuleBasedStateMachine):
             self.rest()
         self.sync()
 
-    @rule(
-        at=devices,
-        filters=subscriptions,
-        is_loose=st.booleans(),
-    )
+    @chosen_step
     def subscribe(self, at: int, filters: list[tuple[str, int]], is_loose: bool) -> None:
         device = self.ready(at)
         if device.is_connected and filters:
             device.subscribe(filters, pump=not is_loose)
             self.sync(is_loose)
 
-    @rule(
-        at=devices,
-        filters=st.lists(st.sampled_from(FILTERS), min_size=1, max_size=2),
-        is_loose=st.booleans(),
-    )
+    @chosen_step
     def unsubscribe(self, at: int, filters: list[str], is_loose: bool) -> None:
         device = self.devices[at]
         if device.is_connected:
             device.unsubscribe(filters, pump=not is_loose)
             self.sync(is_loose)
 
-    @rule(
-        at=devices,
-        topic=st.sampled_from(TOPICS),
-        qos=qualities,
-        count=st.sampled_from((1, 1, 2, 6)),
-        size=st.sampled_from((0, 0, 300, 9_000)),
-        is_loose=st.booleans(),
-    )
+    @chosen_step
     def publish(self, at: int, topic: str, qos: int, count: int, size: int, is_loose: bool) -> None:
         device = self.ready(at)
         if device.is_connected:
@@ -257,9 +214,7 @@ class BrokerMachine(RuleBasedStateMachine):
             device.send(data, pump=not is_loose)
             self.sync(is_loose)
 
-    @rule(
-        at=devices, topics=st.lists(st.sampled_from(TOPICS), min_size=2, max_size=6), qos=qualities
-    )
+    @chosen_step
     def publish_several(self, at: int, topics: list[str], qos: int) -> None:
         device = self.ready(at)
         if device.is_connected:
@@ -267,7 +222,7 @@ class BrokerMachine(RuleBasedStateMachine):
             device.send(data)
             self.sync()
 
-    @rule(at=devices, topic=st.integers(0, 2), qos=st.integers(0, 2), size=st.integers(-1, 2))
+    @chosen_step
     def retain(self, at: int, topic: int, qos: int, size: int) -> None:
         device = self.ready(at)
         if device.is_connected:
@@ -287,18 +242,14 @@ class BrokerMachine(RuleBasedStateMachine):
         self.world.sent(message)
         return device.publish_packet(message)
 
-    @rule(at=devices, count=st.integers(1, 4), is_loose=st.booleans())
+    @chosen_step
     def acknowledge(self, at: int, count: int, is_loose: bool) -> None:
         device = self.devices[at]
         if device.acks:
             device.ack(count, pump=not is_loose)
             self.sync(is_loose)
 
-    @rule(
-        at=devices,
-        what=st.sampled_from(("ping", "block", "block", "unblock", "acks", "turn")),
-        room_bytes=st.none() | st.integers(1, 2_000),
-    )
+    @chosen_step
     def nudge(self, at: int, what: str, room_bytes: int | None) -> None:
         """Small changes of how a client behaves, and of how far the broker has got."""
         device = self.devices[at]
@@ -318,7 +269,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # What time does
 
-    @rule(seconds=st.sampled_from((0.5, 4.5, 16.5, 45.5, 130.5)))
+    @chosen_step
     def advance(self, seconds: float) -> None:
         self.rest()
         self.rig.advance(seconds)
@@ -329,7 +280,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert self.rig.now < session.detached_at + SESSION_TIMEOUT_S
 
     @precondition(lambda self: self.is_late or self.asks_outside)
-    @rule()
+    @chosen_step
     def settle(self) -> None:
         self.rest()
 
@@ -544,13 +495,12 @@ class TightLateMachine(BrokerMachine):
     is_late = True
 
 
-__all__ = [
-    "BrokerMachine",
-    "HoldingEngine",
-    "LateMachine",
-    "LateOutsideMachine",
-    "LateRefusingMachine",
-    "RefusingMachine",
-    "TightLateMachine",
-    "TightMachine",
-]
+MACHINES: tuple[type[BrokerMachine], ...] = (
+    BrokerMachine,
+    LateMachine,
+    LateOutsideMachine,
+    RefusingMachine,
+    LateRefusingMachine,
+    TightMachine,
+    TightLateMachine,
+)
