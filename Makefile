@@ -36,7 +36,7 @@ help:
 	@echo 'make run        a broker on 127.0.0.1:1883; options: make run ARGS="--runtime gevent"'
 	@echo 'make test       everything that CI runs, both builds'
 	@echo 'make check      format, lint, types, quick tests of the pure build'
-	@echo 'make coverage   branch coverage of the core by the tests'
+	@echo 'make coverage   branch coverage of the core by its tests: fails below 100 %'
 	@echo 'make fuzz       random input for $(FUZZ_SECONDS) s (FUZZ_SECONDS=n) against the compiled core'
 	@echo 'make format     put the source into the form that lint asks for'
 	@echo 'make docs       write the generated pages again'
@@ -97,11 +97,11 @@ test-pure: $(DEV_READY)
 test-compiled: $(TEST_READY)
 	$(COMPILED) -m pytest $(ARGS)
 
-# Tracing makes the core several times slower, so no test is taken to hang.
+# By the core's own tests alone: what only a socket or a trace reaches is not tested yet. Tracing makes
+# the core several times slower, so no test is taken to hang.
 .PHONY: coverage
 coverage: $(DEV_READY)
-	$(PURE) -m coverage run \
-		-m pytest -q -m 'not slow' -o faulthandler_timeout=0 $(ARGS)
+	$(PURE) -m coverage run -m pytest -q -o faulthandler_timeout=0 tests/core $(ARGS)
 	$(DEV) -m coverage report
 
 # ---- upkeep ----
