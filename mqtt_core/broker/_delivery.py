@@ -149,8 +149,6 @@ class Delivery:
     ) -> None:
         ws = self._ws
         budget = self._budget
-        # The greatest layout in which the message is the same for all.
-        shared = LAYOUT_5 if message.expiry_s < 0 else LAYOUT_3
         layout = -1
         packet = b""
         size = 0
@@ -171,11 +169,15 @@ class Delivery:
                 self._to_one_at_qos_0(subscriber, message, seen)
             elif channel is not None and channel.accepts:
                 if channel.layout != layout:
-                    if channel.layout > shared:
+                    layout = channel.layout
+                    if layout == LAYOUT_3:
+                        packet = message.packet()
+                    elif layout == LAYOUT_5 and message.expiry_s < 0:
+                        packet = message.packet5()
+                    else:  # the message is not the same for all
+                        layout = -1
                         self._send_or_defer_qos_0(session, channel, message, None)
                         continue
-                    layout = channel.layout
-                    packet = message.packet() if layout == LAYOUT_3 else message.packet5()
                     size = len(packet)
                 output = channel.output
                 writer = output.writer

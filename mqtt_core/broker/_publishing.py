@@ -346,8 +346,9 @@ class Publishing:
                     self._fan_out(FanOut(self, message, found, publisher, channel, packet, begun))
                     return
                 ws.is_bulk = True
-            self._delivery.publisher = publisher
-            self._delivery.found = found
+            if ws.router.optioned:  # else nobody asks
+                self._delivery.publisher = publisher
+                self._delivery.found = found
             if count == 1:
                 self._deliver_one(found[0], message)
             else:

@@ -147,6 +147,7 @@ class Router:
     __slots__ = (
         "count",
         "shared_count",
+        "optioned",
         "size_bytes",
         "_exact",
         "_root",
@@ -160,6 +161,7 @@ class Router:
     def __init__(self, topics: TopicCache) -> None:
         self.count = 0
         self.shared_count = 0  # of which belong to a group
+        self.optioned = 0  # of which have options, and belong to none
         self.size_bytes = 0  # what all subscriptions count together
         self._topics: Final = topics
         self._exact: Final[dict[bytes, Subscribers]] = {}
@@ -255,6 +257,7 @@ class Router:
         """Count a session's own subscriptions that have options; those of groups are apart."""
         if subscriber.options is not None:
             subscriber.session.optioned += change
+            self.optioned += change
 
     def group(self, topic_filter: bytes) -> Group | None:
         """The group of a whole shared filter, if it has any member."""
