@@ -15,6 +15,7 @@ from mqtt_core._codes import (
     CLIENT_IDENTIFIER_NOT_VALID,
     CONNACK,
     CONNACK_RETURN_CODES,
+    LARGEST_STRING_BYTES,
     MQTT_3_1,
     MQTT_3_1_1,
     MQTT_5,
@@ -162,7 +163,7 @@ class Connecting:
         token = ws.next_id()
         attempt = Attempt(channel, connect, client_id, token, session_expiry_s(connect, limits))
         channel.attempt = attempt
-        if not self._fits(connect, client_id):
+        if not self.fits(attempt, None):
             self.refuse(channel, PACKET_TOO_LARGE, "CONNACK is larger than the client takes")
             return
         if limits.server_reference and limits.server_redirect != WHEN_FULL:
@@ -381,14 +382,10 @@ class Connecting:
         ws.queue_work(channel)
 
     def _accept(self, attempt: Attempt, is_present: bool) -> None:
-        connect = attempt.connect
         limits = self._ws.limits
-        properties = connack_properties(connect, limits, attempt.client_id)
-        if attempt.channel.connection.exchange is not None:
-            properties += data_properties(attempt.data)
         # [v3 MQTT-3.2.0-1] [MQTT-3.2.0-1] [MQTT-3.1.4-5]
-        connack = ConnAck(is_present, SUCCESS, properties)
-        attempt.channel.connection.keep_alive_s = keep_alive_s(connect, limits)
+        connack = ConnAck(is_present, SUCCESS, self._properties(attempt, attempt.data))
+        attempt.channel.connection.keep_alive_s = keep_alive_s(attempt.connect, limits)
         self._answer(attempt.channel, connack)
 
     def _obey(self, session: Session, channel: Channel, connect: Connect) -> None:
@@ -494,13 +491,25 @@ class Connecting:
         connection.send_connack(connack, ws.now)
         ws.stats.packets_sent += 1
 
-    def _fits(self, connect: Connect, client_id: str) -> bool:
-        """Whether the client takes a packet as large as its CONNACK.  [MQTT-3.1.2-24]"""
+    def fits(self, attempt: Attempt, data: bytes | None) -> bool:
+        """Whether the client takes a packet as large as its CONNACK, in which there is this data
+        of its authentication method.  [MQTT-3.1.2-24]"""
+        connect = attempt.connect
         if connect.level != MQTT_5:
             return True
-        connack = ConnAck(False, SUCCESS, connack_properties(connect, self._ws.limits, client_id))
+        if data is not None and len(data) > LARGEST_STRING_BYTES:
+            return False
+        connack = ConnAck(False, SUCCESS, self._properties(attempt, data))
         most = Announced(connect.properties).maximum_packet_size
         return len(encode(connack, MQTT_5)) <= most
+
+    def _properties(self, attempt: Attempt, data: bytes | None) -> Properties:
+        """The properties of the CONNACK that accepts."""
+        properties = connack_properties(attempt.connect, self._ws.limits, attempt.client_id)
+        exchange = attempt.channel.connection.exchange
+        if exchange is None:
+            return properties
+        return exchange.with_method(properties + data_properties(data))
 
 
 def data_properties(data: bytes | None) -> Properties:

@@ -17,7 +17,6 @@ from mqtt_core._codes import (
     CONTINUE_AUTHENTICATION,
     DISCONNECT,
     IMPLEMENTATION_SPECIFIC_ERROR,
-    LARGEST_STRING_BYTES,
     MQTT_5,
     NOT_AUTHORIZED,
     QUOTA_EXCEEDED,
@@ -35,7 +34,6 @@ from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
-_AROUND_BYTES: Final = 1_024  # what else a CONNACK may have beside the data
 _TOO_LARGE: Final = "needs more data than the client takes"
 
 
@@ -154,17 +152,10 @@ class Exchanging:
             self._challenge(channel, authentication, decision)
         elif not decision.is_accepted:
             self._fail(channel, decision.reason, "failed")
-        elif not _fits(channel, decision.data):
-            self._fail(channel, IMPLEMENTATION_SPECIFIC_ERROR, _TOO_LARGE)
+        elif channel.session is None:
+            self._accept(channel, authentication, decision)
         else:
-            authentication.stop(self._ws)
-            if decision.username is not None:
-                authentication.username = decision.username
-            if channel.session is None:
-                self._endings.arm_request_deadline(channel)
-                self._connecting.decide(channel, decision)
-            else:
-                self._accept_again(channel, authentication, decision)
+            self._accept_again(channel, authentication, decision)
 
     def _challenge(
         self, channel: Channel, authentication: Authentication, decision: Decision
@@ -180,19 +171,31 @@ class Exchanging:
         elif channel.session is None:
             channel.wait = WAIT_NO  # for AUTH and DISCONNECT
 
+    def _accept(self, channel: Channel, authentication: Authentication, decision: Decision) -> None:
+        """The client has shown who it is: CONNACK says so, once all else is done."""
+        attempt = channel.attempt
+        assert attempt is not None
+        if not self._connecting.fits(attempt, decision.data):
+            self._fail(channel, IMPLEMENTATION_SPECIFIC_ERROR, _TOO_LARGE)
+            return
+        _conclude(authentication, decision, self._ws)
+        self._endings.arm_request_deadline(channel)
+        self._connecting.decide(channel, decision)
+
     def _accept_again(
         self, channel: Channel, authentication: Authentication, decision: Decision
     ) -> None:
         """The client has shown once more who it is; from now on it may do what that one may."""
+        if not self._send(channel, SUCCESS, decision.data):
+            self._fail(channel, IMPLEMENTATION_SPECIFIC_ERROR, _TOO_LARGE)
+            return
         ws = self._ws
+        _conclude(authentication, decision, ws)
         session = channel.session
         assert session is not None
         session.is_unrestricted = decision.is_unrestricted
         session.username = None if decision.is_unrestricted else authentication.username
         session.verdicts = None
-        if not self._send(channel, SUCCESS, decision.data):
-            self._fail(channel, IMPLEMENTATION_SPECIFIC_ERROR, _TOO_LARGE)
-            return
         ws.stats.reauthentications += 1
         detail = describe_method(channel)
         if authentication.username is not None:
@@ -217,8 +220,8 @@ class Exchanging:
     def timed_out(self, channel: Channel) -> None:
         """An exchange has taken too long."""
         authentication = channel.authentication
-        if authentication is not None:
-            authentication.deadline = None
+        assert authentication is not None  # else its deadline would have been cancelled
+        authentication.deadline = None
         self._fail(channel, NOT_AUTHORIZED, "takes too long")
 
     def _fail(self, channel: Channel, reason: int, detail: str) -> None:
@@ -232,9 +235,8 @@ class Exchanging:
             self._endings.end(channel, UNAUTHORIZED, detail="re-" + detail, reason=reason)
 
 
-def _fits(channel: Channel, data: bytes | None) -> bool:
-    """Whether CONNACK or AUTH can have this data."""
-    if not data:
-        return True
-    most = channel.connection.peer.maximum_packet_size - _AROUND_BYTES
-    return len(data) <= min(LARGEST_STRING_BYTES, most)
+def _conclude(authentication: Authentication, decision: Decision, workspace: Workspace) -> None:
+    """An exchange has come to its good end."""
+    authentication.stop(workspace)
+    if decision.username is not None:
+        authentication.username = decision.username

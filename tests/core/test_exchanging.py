@@ -441,6 +441,33 @@ def test_data_that_the_client_cannot_take_ends_the_exchange(decision: Decision) 
     rig.no_faults()
 
 
+@pytest.mark.statement("MQTT-3.1.2-24")
+@pytest.mark.parametrize("length", [0, 1, 60, 300])
+@pytest.mark.parametrize("is_anonymous", [False, True])
+def test_connack_with_method_and_data_fits_or_is_not_sent(length: int, is_anonymous: bool) -> None:
+    """Every limit around the size that CONNACK has is tried; none gets a packet above it."""
+    client_id = "" if is_anonymous else "c"
+    reasons: dict[int, int | None] = {}
+    size = 0
+    for most in [1_000, *range(10, 400)]:
+        rig = Rig(policy=Script(Decision(data=b"x" * length if length else None)))
+        client = rig.open()
+        client.send(wire5.connect(client_id, X, wire5.prop(0x27, wire5.u32(most))))
+        assert len(client.received) <= most
+        if most == 1_000:
+            size = len(client.received)
+        frames = client.frames()
+        reasons[most] = frames[0].body[1] if frames else None
+        assert client.is_closed is (reasons[most] != 0)
+        rig.no_faults()
+        if reasons[most] == 0:
+            invariants.check_at_rest(rig)
+        else:
+            invariants.check_empty(rig)
+    assert [most for most, reason in reasons.items() if reason == 0] == [1_000, *range(size, 400)]
+    assert reasons[size - 1] == (0x83 if length else 0x95)
+
+
 def test_a_fault_of_the_policy_ends_one_connection() -> None:
     rig = Rig(policy=Script(go_on()))
     client = rig.open()
@@ -694,13 +721,26 @@ def test_a_client_that_reads_no_answers_is_closed() -> None:
     assert rig.last_fact("client.disconnected").cause.startswith("the client does not read")
 
 
-def test_data_that_the_client_cannot_take_ends_the_connection() -> None:
-    script = Script(ACCEPTED_UNRESTRICTED, Decision(data=b"x" * 3_000))
+@pytest.mark.parametrize("decision", [Decision(data=b"x" * 3_000), go_on(b"x" * 3_000)])
+def test_data_that_the_client_cannot_take_ends_the_connection(decision: Decision) -> None:
+    script = Script(ACCEPTED_UNRESTRICTED, decision)
     rig = Rig(policy=script)
     client = connected(rig, "c", wire5.prop(0x27, wire5.u32(2_000)))
     client.send(auth(0x19))
     disconnected(client, 0x83)
+    assert rig.broker.stats.reauthentications == 0
     rig.no_faults()
+
+
+def test_data_that_the_client_just_takes() -> None:
+    script = Script(ACCEPTED_UNRESTRICTED, Decision(data=b"x" * 1_987))
+    rig = Rig(policy=script)
+    client = connected(rig, "c", wire5.prop(0x27, wire5.u32(2_000)))
+    client.send(auth(0x19))
+    answer = client.take()
+    assert answer == auth(0x00, b"x" * 1_987)
+    assert len(answer) == 2_000
+    assert rig.broker.stats.reauthentications == 1
 
 
 def test_keep_alive_goes_on() -> None:
