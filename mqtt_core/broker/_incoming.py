@@ -99,7 +99,8 @@ class Incoming:
                     self._exchanging.begin(channel)
             elif isinstance(packet, Auth):
                 self._exchanging.take(channel, packet)
-            elif isinstance(packet, Disconnect):
+            else:
+                assert isinstance(packet, Disconnect)  # all that is left before CONNACK
                 self._endings.end(channel, CLIENT_DISCONNECTED)
             return True
         if isinstance(packet, Publish):
@@ -173,6 +174,7 @@ class Incoming:
             return
         if step == STORING_PUBREL:
             return  # a repeat: PUBREL is on its way
+        self._sending.passes_its_turn(session, channel, packet_id)
         if step != AWAITING_PUBCOMP:
             flow = self._expect(channel, session, packet_id, AWAITING_PUBREC)
             if session.key:

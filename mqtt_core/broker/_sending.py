@@ -366,7 +366,8 @@ class Sending:
         parked = session.parked
         if parked is not None and parked.get(gated.packet_id) is gated:
             del parked[gated.packet_id]
-        elif gate is not None:
+        else:
+            assert gate is not None  # what is not parked is there until it is stored
             gate.remove(gated)
             if not gate:
                 session.gate = None
@@ -425,14 +426,23 @@ class Sending:
             session.resend = None
             session.parked = None
 
+    def passes_its_turn(self, session: Session, channel: Channel, packet_id: int) -> None:
+        """PUBREC has come, perhaps for what is still to be sent again: that is answered at once,
+        and only once.  [MQTT-4.4.0-1]"""
+        resend = session.resend
+        if resend is not None and packet_id in resend:
+            del resend[packet_id]
+            self._ws.mark_dirty(channel)  # to go on where it was the last
+
     def _send_again(self, session: Session, channel: Channel, flow: Flow, packet_id: int) -> None:
         step = flow.step(packet_id)
-        message = flow.message(packet_id) if step else None
         if step == AWAITING_PUBCOMP:
             self._ws.answer(channel, 0x62, packet_id)
         elif step in (STORING_PUBLISH, STORING_PUBREL):
             self._gate_again(session, packet_id)
-        elif message is not None and step in (AWAITING_PUBACK, AWAITING_PUBREC):
+        else:
+            message = flow.message(packet_id)
+            assert message is not None  # kept until PUBACK or PUBREC
             qos = 1 if step == AWAITING_PUBACK else 2
             particulars = session.particulars_of(packet_id)
             if self.is_too_large(channel, message, qos, particulars):
@@ -444,9 +454,8 @@ class Sending:
     def _gate_again(self, session: Session, packet_id: int) -> None:
         """What waited for the store on an earlier connection takes its place on this one."""
         parked = session.parked
-        gated = None if parked is None else parked.pop(packet_id, None)
-        if gated is None:
-            return  # PUBREC has come before its PUBLISH was sent again
+        assert parked is not None
+        gated = parked.pop(packet_id)
         if session.gate is None:
             session.gate = deque()
         session.gate.append(gated)

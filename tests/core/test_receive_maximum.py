@@ -8,6 +8,7 @@ import pytest
 
 from mqtt_core.broker import (
     Append,
+    ClaimSession,
     MatchRetained,
     SaveReceived,
     Write,
@@ -15,7 +16,7 @@ from mqtt_core.broker import (
 from tests.core import wire, wire5
 from tests.core.wire5 import u32
 from tests.model import invariants
-from tests.rig import Client, HoldingEngine, LateEngine, RefusingEngine, Rig
+from tests.rig import Client, HoldingEngine, LateEngine, RefusingEngine, Rig, writes
 
 KEPT = wire5.prop(0x11, u32(1_000))
 
@@ -293,6 +294,86 @@ def test_an_answer_to_what_has_not_been_repeated_yet_leaves_the_window_as_it_is(
         reader.read()
     reader.finish()
     assert reader.payloads[10:] == [b"%d" % number for number in (1, 2, 3, 4, 9, 10, 11, 12)]
+
+
+@pytest.mark.statement("MQTT-4.4.0-1")
+@pytest.mark.parametrize("settles", ["at once", "late"])
+@pytest.mark.parametrize("was_stored", [False, True])
+def test_pubrec_for_what_has_not_been_repeated_yet_has_one_answer(
+    settles: str, was_stored: bool
+) -> None:
+    """Its PUBREL follows by itself, and is not repeated when its turn would have come."""
+    rig = Rig()
+    client = rig.connect5("r", KEPT, at_most(10))
+    client.subscribe(("t", 2))
+    published(rig, 3, 2)
+    assert client.payloads() == in_order(3)
+    if was_stored:
+        client.send(wire5.pubrec(2))
+        assert client.take() == wire5.pubrel(2)
+    client.cut()
+    client = rig.connect5("r", KEPT, at_most(1), clean=False, present=True)
+    first = wire5.publish("t", b"1", 2, 1, dup=True)
+    assert client.take() == first
+    engine = HoldingEngine(rig.engine)
+    rig.engine = engine
+    client.send(wire5.pubrec(2))
+    if settles == "at once":
+        rig.settle()
+    client.send(wire5.pubrec(1))
+    rig.settle()
+    pubrels = [frame.packet_id for frame in client.frames() if frame.kind == 6]
+    assert sorted(pubrels) == [1, 2]
+    client.send(wire5.pubcomp(1))
+    rig.settle()
+    assert client.take() == b""
+    client.send(wire5.pubcomp(2))
+    rig.settle()
+    assert client.take() == wire5.publish("t", b"3", 2, 3, dup=True)
+    client.send(wire5.pubrec(3))
+    rig.settle()
+    client.send(wire5.pubcomp(3))
+    assert client.take() == wire5.pubrel(3)
+    published(rig, 1, 2)
+    rig.settle()
+    assert client.payloads() == [b"1"]
+    invariants.check_at_rest(rig)
+
+
+@pytest.mark.parametrize("had_its_turn", [True, False])
+def test_what_the_store_refuses_before_it_can_be_sent_again(had_its_turn: bool) -> None:
+    rig = Rig()
+    client = rig.connect5("r", KEPT, at_most(10))
+    client.subscribe(("t", 2))
+    published(rig, 1, 2)
+    assert client.payloads() == [b"1"]
+    publisher = publishing(rig)
+    inner = rig.engine
+    rig.engine = engine = HoldingEngine(RefusingEngine(inner, writes(Append)))
+    publisher.send(wire5.publish("t", b"2", 2, 2))
+    client.cut()
+    client = rig.open("r")
+    client.level = 5
+    client.send(wire5.connect("r", KEPT, at_most(1), clean=False))
+    engine.release(kind=ClaimSession)
+    rig.pump()
+    connack, publish = client.frames()
+    assert (connack.kind, connack.body[:2]) == (2, b"\1\0")
+    assert wire5.read_publish(publish).payload == b"1"
+    if had_its_turn:
+        client.send(wire5.pubrec(1, 0x80))
+    rig.settle()
+    rig.engine = inner
+    assert publisher.is_closed
+    assert client.take() == b""
+    session = rig.broker._sessions.get("r")
+    assert session is not None
+    assert session.flow is not None
+    assert session.flow.is_empty is had_its_turn
+    client.cut()
+    client = rig.connect5("r", KEPT, clean=False, present=True)
+    assert client.payloads() == ([] if had_its_turn else [b"1"])
+    invariants.check_at_rest(rig)
 
 
 @pytest.mark.parametrize("maximum", [1, 2, 10])
