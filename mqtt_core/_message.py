@@ -185,9 +185,8 @@ class Message:
         self._head2: bytes | None = None
         # Topic, properties and payload, with what the message takes beside them.
         body = packet if payload is None else payload
-        size = len(topic.utf8) + MESSAGE_OVERHEAD_BYTES
-        if body is not None:
-            size += len(body)
+        assert body is not None
+        size = len(topic.utf8) + len(body) + MESSAGE_OVERHEAD_BYTES
         if extras is not None:
             size += EXTRAS_OVERHEAD_BYTES + len(extras.wire)
         self.size_bytes: Final = size

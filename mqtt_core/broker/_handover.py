@@ -403,9 +403,9 @@ def _unacknowledged(session: Session) -> list[Queued]:
         if step != AWAITING_PUBACK and step != STORING_PUBLISH:
             continue
         message = flow.message(packet_id)
-        if message is not None:
-            qos = 1 if step == AWAITING_PUBACK else 2
-            numbers = session.numbers
-            number = 0 if numbers is None else numbers.get(packet_id, 0)
-            entries.append(Queued(number, qos, message, particulars))
+        assert message is not None  # kept until PUBACK or PUBREC
+        qos = 1 if step == AWAITING_PUBACK else 2
+        numbers = session.numbers
+        number = 0 if numbers is None else numbers.get(packet_id, 0)
+        entries.append(Queued(number, qos, message, particulars))
     return entries

@@ -13,10 +13,8 @@ from mqtt_core._codes import (
     NO_MATCHING_SUBSCRIBERS,
     NOT_AUTHORIZED,
     PAYLOAD_FORMAT_INVALID,
-    QOS_NOT_SUPPORTED,
     QUOTA_EXCEEDED,
     RECEIVE_MAXIMUM_EXCEEDED,
-    RETAIN_NOT_SUPPORTED,
     SUCCESS,
     TOPIC_NAME_INVALID,
 )
@@ -244,19 +242,14 @@ class Publishing:
             self._ws.doomed.append((channel, UNAUTHORIZED))
 
     def _is_served(self, channel: Channel, session: Session, packet: Publish) -> bool:
-        """What only a client of MQTT 5.0 can be told; False when the message goes no further."""
+        """What only a client of MQTT 5.0 can be told; False when the message goes no further.
+
+        That it keeps to the QoS and RETAIN announced to it is its connection's matter.
+        """
         message = packet.message
         ws = self._ws
         limits = ws.limits
         qos = message.qos
-        if qos > limits.maximum_qos:  # [MQTT-3.2.2-11]
-            raise RemoteProtocolError(
-                f"QoS {qos} is not served", "MQTT-3.2.2-11", reason=QOS_NOT_SUPPORTED
-            )
-        if message.retain and not limits.retain_available:  # [MQTT-3.2.2-14]
-            raise RemoteProtocolError(
-                "messages are not retained here", "MQTT-3.2.2-14", reason=RETAIN_NOT_SUPPORTED
-            )
         self._note_arrival(message)
         if qos:
             flow = session.flow

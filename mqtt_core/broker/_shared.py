@@ -203,8 +203,7 @@ def call_back(session: Session) -> None:
     """A session may be able to take more than when its members were put aside: those for which
     that is so return to their groups. Called where `Session.aside` is not None."""
     aside = session.aside
-    if aside is None:
-        return
+    assert aside is not None
     now = _session_standing(session)
     at = AWAY
     while at > now:

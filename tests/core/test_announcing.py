@@ -304,6 +304,21 @@ def test_text_is_checked_where_that_is_wanted(
     assert rig.broker._ws.held_identifiers == (1 if qos == 2 else 0)
 
 
+def test_text_that_is_none_leaves_the_other_messages_alone() -> None:
+    rig = Rig(validate_payload_format=True, receive_maximum=2)
+    client = rig.connect5("a")
+    client.send(wire5.publish("t", b"right", 2, 1))
+    assert client.take() == wire5.pubrec(1, 0x10)
+    for _ in range(3):  # each is over with its PUBREC
+        client.send(wire5.publish("t", b"\xff", 2, 2, flag(0x01, 1)))
+        assert client.take() == wire5.pubrec(2, 0x99)
+    assert rig.broker._ws.held_identifiers == 1
+    client.send(wire5.pubrel(1))
+    assert client.take() == wire5.pubcomp(1)
+    assert rig.broker._ws.held_identifiers == 0
+    invariants.check_at_rest(rig)
+
+
 # Another server
 
 

@@ -124,4 +124,6 @@ def test_no_password_is_shown() -> None:
     asked = AuthorizeRequest(3, "c", "u", SUBSCRIBE_ACTION, "a/#")
     assert repr(asked) == "AuthorizeRequest(token=3, client_id='c', subscribe 'a/#')"
     assert repr(Decision(NOT_AUTHORIZED)) == "Decision(reason=0x87, is_unrestricted=False)"
+    named = Decision(username="u", data=b"very secret", state="very secret")
+    assert repr(named) == "Decision(reason=0x00, is_unrestricted=False, username='u')"
     assert Decision().is_accepted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from itertools import pairwise
 
 import pytest
 
@@ -310,6 +311,67 @@ def test_what_a_member_refuses_goes_to_nobody_else(qos: int, answer: bytes) -> N
     assert b.take() == b""
 
 
+@pytest.mark.statement("MQTT-4.8.2-5")
+def test_what_was_sent_for_subscriptions_of_its_own_is_not_handed_over() -> None:
+    rig = Rig()
+    a = connect5(rig, "a")
+    subscribe5(a, "u", 1, prop(0x0B, b"\x07"))
+    subscribe5(a, SHARED, 1)
+    source = Source(rig)
+    source.client.send(wire.publish("u", b"own", 1, 1))
+    source.publish(1)
+    assert [each.payload for each in wire5.publishes(a.take())] == [b"own", b"1"]
+    b = rig.connect("b")
+    b.subscribe((SHARED, 1), ("u", 1))
+    a.cut()
+    assert numbers(b) == [1]
+    assert rig.broker.stats.dropped_session_ended == 1
+    invariants.check_at_rest(rig)
+
+
+def test_a_group_with_wildcards_may_be_gone_with_its_last_member() -> None:
+    rig = Rig(max_inflight_messages=1)
+    for name in ("$share/g/a/+/c", "$share/g/a/#"):
+        a = rig.connect("a")
+        a.subscribe((name, 1))
+        publisher = rig.connect("p")
+        for at in range(1, 4):
+            publisher.send(wire.publish("a/b/c", b"%d" % at, 1, at))
+        a.take()
+        a.cut()
+    assert rig.broker.stats.dropped_session_ended == 6
+    assert rig.broker.stats.handed_over == 0
+    invariants.check_at_rest(rig)
+
+
+# A little at a time
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_long_queue_is_handed_over_in_turns(is_stored: bool) -> None:
+    rig = Rig(turn_deliveries=1, max_inflight_messages=1_000)
+    a = rig.connect("a")
+    a.subscribe((SHARED, 1))
+    source = Source(rig)
+    source.publish(900)
+    assert len(numbers(a)) == 900
+    if is_stored:
+        b = rig.persistent("b")
+    else:
+        b = rig.connect("b")
+    b.subscribe((SHARED, 1))
+    a.cut(pump=False)
+    handed = [rig.broker.stats.handed_over]
+    while rig.turn():
+        handed.append(rig.broker.stats.handed_over)
+    steps = [after - before for before, after in pairwise(handed)]
+    assert sum(steps) == 900
+    assert max(steps) <= 200
+    assert acked(b) == list(range(1, 901))
+    rig.pump()
+    invariants.check_at_rest(rig)
+
+
 # A client that is only away
 
 
@@ -505,6 +567,74 @@ def test_what_is_refused_while_a_client_is_away_waits_for_it() -> None:
         got += more
     assert got == [1, 2, 3]
     assert b.take() == b""
+    invariants.check_at_rest(rig)
+
+
+def test_who_is_back_before_the_store_has_refused_has_it_again() -> None:
+    rig = Rig(max_inflight_messages=1)
+    a = persistent(rig, "a")
+    Source(rig).publish(600)
+    assert numbers5(a) == [1]
+    b = rig.persistent("b")
+    b.subscribe((SHARED, 1))
+    inner = rig.engine
+    rig.engine = engine = HoldingEngine(RefusingEngine(inner, writes(Append)))
+    a.cut()
+    while engine.release(kind=ReadQueue):
+        rig.pump()
+    moves = [request for request, _ in engine.held if isinstance(request, Write)]
+    assert len(moves) > 1
+    assert rig.broker.stats.handed_over == 599
+    a = rig.open("a")
+    a.send(wire5.connect("a", prop(0x11, u32(1_000)), clean=False))
+    engine.release(kind=ClaimSession)
+    rig.pump()
+    is_accepted(a, present=True)
+    for left in range(len(moves), 0, -1):
+        session = rig.broker._sessions.by_client["a"]
+        assert session.handover is not None
+        assert session.handover.outstanding == left
+        assert engine.release(1, kind=Write)
+        rig.pump()
+    assert session.handover is None
+    rig.engine = inner
+    got: list[int] = []
+    while more := acked5(a):
+        got += more
+    assert got == list(range(1, 601))
+    assert b.take() == b""
+    assert rig.broker.stats.handed_over == 0
+    assert rig.broker.stats.store_failures == len(moves)
+    invariants.check_at_rest(rig)
+
+
+def test_who_leaves_again_while_messages_are_on_their_way() -> None:
+    rig = Rig(max_inflight_messages=1)
+    a = persistent(rig, "a")
+    Source(rig).publish(400)
+    a.take()
+    b = rig.persistent("b")
+    b.subscribe((SHARED, 1))
+    inner = rig.engine
+    rig.engine = engine = HoldingEngine(inner)
+    a.cut()
+    assert engine.release(1, kind=ReadQueue)
+    rig.pump()
+    a = rig.open("a")
+    a.send(wire5.connect("a", prop(0x11, u32(1_000)), clean=False))
+    engine.release(kind=ClaimSession)
+    rig.pump()
+    is_accepted(a, present=True)
+    assert numbers5(a) == [1]
+    a.cut()
+    rig.settle()
+    rig.engine = inner
+    got: list[int] = []
+    while more := acked(b):
+        got += more
+    assert sorted(got) == list(range(2, 401))
+    a = connect5(rig, "a", prop(0x11, u32(1_000)), clean=False)
+    assert acked5(a) == [1]
     invariants.check_at_rest(rig)
 
 

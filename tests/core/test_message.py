@@ -106,6 +106,8 @@ def test_what_arrived_in_a_layout_is_that() -> None:
     assert read(data, 5).message.packet5() == data
     received = read(wire5.publish("t", b"x", 1, 9, BYTES), 5).message
     assert received.body5() is received.body5()
+    bare = read(wire5.publish("t", b"x"), 5).message
+    assert bare.body5() == b"\0x"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_a_large_payload_leaves_as_it_is() -> None:
     output.write_reference(b"small")
     assert output.take() == b"small"
     assert output.writer is None
+    two = bytes(REFERENCE_BYTES + 1)
+    output.write(payload)
+    output.write(two)
+    assert output.size_bytes == 2 * REFERENCE_BYTES + 1
+    assert output.take() is payload
+    assert output.take() is two
+    assert output.is_empty
 
 
 def test_a_writer_goes_back_to_the_pool() -> None:

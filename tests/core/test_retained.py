@@ -8,12 +8,18 @@ from hypothesis import strategies as st
 from mqtt_core import Message, make_message
 from mqtt_core.broker import RetainedMessages
 from mqtt_core.broker._retained import Position
+from mqtt_core.properties import MESSAGE_EXPIRY_INTERVAL
 from tests.core.test_topics import matches_by_definition
 from tests.strategies import topic_filters, topic_names
 
 
-def keep(retained: RetainedMessages, topic: str, payload: bytes = b"x") -> Message:
-    message = make_message(topic, payload, 1, True)
+def keep(
+    retained: RetainedMessages, topic: str, payload: bytes = b"x", *, expires_at: float = 0.0
+) -> Message:
+    properties = ((MESSAGE_EXPIRY_INTERVAL, 1),) if expires_at else ()
+    message = make_message(topic, payload, 1, True, properties)
+    if expires_at:
+        message.expires_at = expires_at
     retained.put(message)
     return message
 
@@ -72,6 +78,27 @@ def test_a_message_takes_the_place_of_the_one_before() -> None:
     assert retained.get(b"a") is second
     assert retained.count == 1
     assert retained.size_bytes < size
+
+
+def test_times_of_messages_that_were_replaced_are_not_kept_for_ever() -> None:
+    retained = RetainedMessages(10, 1 << 30)
+    for number in range(10_000):
+        keep(retained, f"t/{number % 5}", b"%d" % number, expires_at=1e6 - number)
+    assert retained.count == 5
+    assert len(retained._expiring) <= 1_011
+    keep(retained, "t/0", b"for ever")
+    retained.drop_expired(1e6 - 9_997)
+    assert names(walk(retained, "#")) == ["t/0", "t/1"]
+    retained.drop_expired(1e6)
+    assert names(walk(retained, "#")) == ["t/0"]
+
+
+def test_topics_of_the_server_are_matched_by_no_wildcard_at_the_first_level() -> None:
+    retained = RetainedMessages(10, 1 << 30)
+    for topic in ("$SYS/a", "$other/a", "a/$SYS", "a/a"):
+        keep(retained, topic)
+    assert names(walk(retained, "#")) == names(walk(retained, "+/+")) == ["a/$SYS", "a/a"]
+    assert names(walk(retained, "$SYS/#")) == names(walk(retained, "$SYS/+")) == ["$SYS/a"]
 
 
 def test_what_is_not_there() -> None:

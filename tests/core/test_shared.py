@@ -126,6 +126,21 @@ def test_a_group_goes_on_without_those_who_leave() -> None:
     assert numbers(a) == [6]
 
 
+def test_two_groups_of_one_filter_come_and_go_alone() -> None:
+    rig = Rig()
+    a, b = rig.connect("a"), rig.connect("b")
+    a.subscribe(("$share/g/t", 0))
+    b.subscribe(("$share/h/t", 0))
+    source = Source(rig)
+    source.publish(1, 0)
+    a.send(wire.unsubscribe(2, "$share/g/t"))
+    assert a.take() == wire.publish("t", b"1") + wire.unsuback(2)
+    source.publish(1, 0)
+    assert (numbers(a), numbers(b)) == ([], [1, 2])
+    router = rig.broker._ws.router
+    assert router.count == router.shared_count == router.filter_count == 1
+
+
 def test_who_subscribes_again_stays_one_member() -> None:
     rig = Rig()
     a, b = join(rig, 2, 0)
@@ -678,6 +693,58 @@ def test_a_member_that_ends_before_the_second_try_is_replaced(redelivers: bool) 
     assert numbers(second) == ([1] if redelivers else [])
     assert first.take() == b""
     invariants.check_at_rest(rig)
+
+
+def replaced(rig: Rig, others: list[Client]) -> list[bytes]:
+    """The member that a QoS 2 message was for ends before it is stored at the second try; what
+    the others have got then. The publisher gets its PUBREC in any case."""
+    engine = RefusingEngine(rig.engine, 0)
+    rig.engine = engine
+    member = rig.persistent("first")
+    member.subscribe((SHARED, 2))
+    for other in others:
+        other.block()  # else the message might be for one of them
+    publisher = rig.persistent("p")
+    engine._refuses = engine.count + 1
+    publisher.send(wire.publish("t", b"1", 2, 1))
+    assert publisher.is_closed
+    for other in others:
+        other.unblock()
+    rig.connect("first").cut()
+    publisher = rig.persistent("p", present=True)
+    publisher.send(wire.publish("t", b"1", 2, 1, dup=True))
+    assert publisher.take() == wire.pubrec(1)
+    invariants.check_at_rest(rig)
+    return [payload for other in others for payload in other.payloads()]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_who_replaces_a_member_need_not_be_persistent(qos: int) -> None:
+    rig = Rig()
+    other = rig.connect("other")
+    other.subscribe((SHARED, qos))
+    assert replaced(rig, [other]) == [b"1"]
+
+
+def test_a_persistent_member_may_have_been_granted_qos_0() -> None:
+    rig = Rig()
+    other = rig.persistent("other")
+    other.subscribe((SHARED, 0))
+    assert replaced(rig, [other]) == [b"1"]
+
+
+def test_there_may_be_nobody_to_replace_a_member() -> None:
+    rig = Rig()
+    assert replaced(rig, []) == []
+    assert rig.broker.stats.dropped_session_ended == 1
+
+
+def test_who_replaces_a_member_may_have_no_room() -> None:
+    rig = Rig(max_queued_messages=0)
+    other = rig.persistent("other")
+    other.subscribe((SHARED, 2))
+    assert replaced(rig, [other]) == []
+    assert rig.broker.stats.dropped_queue_full == 1
 
 
 def test_members_come_back_with_their_stored_sessions() -> None:

@@ -20,7 +20,7 @@ from mqtt_core.broker import (
     SaveSubscription,
     Write,
 )
-from tests.core import wire
+from tests.core import wire, wire5
 from tests.core.test_delivery import acknowledge
 from tests.model import invariants
 from tests.rig import Client, HoldingEngine, RefusingEngine, Rig, writes
@@ -185,6 +185,13 @@ def test_an_engine_need_not_count_what_it_retains() -> None:
     assert rig.broker.stats.retained_messages == 0
     publisher.send(wire.subscribe(2, ("r", 0)))
     assert publisher.take() == wire.suback(2, 0) + wire.publish("r", b"x", retain=True)
+    rig.connect5("five").send(
+        wire5.publish("e", b"x", 0, 0, wire5.prop(2, wire5.u32(5)), retain=True)
+    )
+    rig.advance(61)  # those that have expired are gone, and nobody says how many are left
+    assert rig.broker.stats.retained_messages == 0
+    publisher.send(wire.subscribe(3, ("#", 0)))
+    assert publisher.take() == wire.suback(3, 0) + wire.publish("r", b"x", retain=True)
 
 
 def test_all_who_wait_read_on_when_the_store_has_caught_up() -> None:
