@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ READY = "site/ready"
 class Program:
     """A running program, and the lines that it prints."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, lines: queue.SimpleQueue[str] | None = None) -> None:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -54,7 +55,7 @@ class Program:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._lines = queue.SimpleQueue() if lines is None else lines  # which others may share
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -76,6 +77,14 @@ class Program:
             assert line != "(the end)", seen
         return line
 
+    def pause(self) -> None:
+        """Let it stand still, connected, reading nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it as a crash does, if it has not ended."""
         self._process.kill()
@@ -96,9 +105,11 @@ class Programs:
             marker.send(encode(make_publish(READY, b"ready", retain=True)))
             marker.ping()
 
-    def start(self, program: str, *options: str) -> Program:
+    def start(
+        self, program: str, *options: str, lines: queue.SimpleQueue[str] | None = None
+    ) -> Program:
         """A program that runs until the test is over."""
-        found = Program(program, *self._at, *options)
+        found = Program(program, *self._at, *options, lines=lines)
         self._stack.callback(found.kill)
         return found
 
@@ -237,6 +248,37 @@ def test_a_session_waits_for_its_client_in_either_version(programs: Programs) ->
         for options in (new, old)
     ]
     assert shown == ["site/1|kept|unit:C unit:F a:b", "site/1|kept|"]
+
+
+@needs_mosquitto
+def test_a_pool_works_on_when_a_member_is_slow_and_another_dies(programs: Programs) -> None:
+    """Every job is done by somebody: what the dead one left, too."""
+    jobs = [f"job {number}" for number in range(400)]
+    done: queue.SimpleQueue[str] = queue.SimpleQueue()
+    pool = ("-V", "mqttv5", "-q", "1", "-t", "$share/pool/jobs", "-t", READY, "-F")
+    members = {
+        name: programs.start("mosquitto_sub", *pool, f"{name}|%p", "-i", name, lines=done)
+        for name in ("fast", "slow", "doomed")
+    }
+    assert {done.get(timeout=PATIENCE_S) for _ in members} == {f"{each}|ready" for each in members}
+    members["slow"].pause()
+    with Client(programs.address).open("boss") as boss:
+        for number, job in enumerate(jobs):
+            if number == len(jobs) // 2:
+                members["doomed"].pause()  # so that it leaves something behind
+            elif number == len(jobs) * 3 // 4:
+                members["doomed"].kill()
+            boss.send(encode(make_publish("jobs", job.encode(), 1, packet_id=1)))
+            assert boss.receive_packet()[0] >> 4 == 4  # PUBACK
+    members["slow"].resume()
+    by: dict[str, set[str]] = {name: set() for name in members}
+    while set().union(*by.values()) != set(jobs):
+        name, bar, job = done.get(timeout=PATIENCE_S).partition("|")
+        if bar:  # else the end of one
+            by[name].add(job)
+    assert len(by["fast"]) > len(jobs) // 2
+    assert by["slow"]
+    assert by["doomed"]
 
 
 @needs_mosquitto
