@@ -56,24 +56,22 @@ fuzz: $(TEST_READY)
 
 # ---- proof ----
 
+# Two at once, since each keeps one core busy: the checks of the source and the pure build's tests, and
+# beside them the wheel and the compiled build's tests, whose report is kept until the others are through.
 .PHONY: test
-test: lint types docs-fresh test-both
-
-# At once, since each keeps one core busy. What the compiled build's tests say is kept until the
-# pure build's are through, so that each report is in one piece.
-.PHONY: test-both
-test-both: $(DEV_READY) $(TEST_READY)
+test: $(DEV_READY)
 	@echo 'Testing both builds at once; the report on the compiled one follows that on the pure one.'
-	@verdict() { [ $$2 = 0 ] && echo "$$1: passed" || echo "$$1: FAILED (pytest ended with $$2)"; }; \
-	$(COMPILED) -m pytest -o cache_dir=.pytest_cache/compiled $(ARGS) >.make/compiled.log 2>&1 & \
+	@mkdir -p .make
+	@verdict() { [ $$2 = 0 ] && echo "$$1: passed" || echo "$$1: FAILED (make ended with $$2)"; }; \
+	$(MAKE) --no-print-directory test-compiled >.make/compiled.log 2>&1 & \
 	compiled=$$!; \
-	$(PURE) -m pytest $(ARGS) & \
+	$(MAKE) --no-print-directory lint types docs-fresh test-pure & \
 	pure=$$!; \
 	trap 'kill $$pure $$compiled; exit 1' HUP TERM; \
 	wait $$pure; pure_code=$$?; \
 	wait $$compiled; compiled_code=$$?; \
 	cat .make/compiled.log; \
-	verdict 'pure build' $$pure_code; verdict 'compiled build' $$compiled_code; \
+	verdict 'source and pure build' $$pure_code; verdict 'compiled build' $$compiled_code; \
 	[ $$pure_code = 0 ] && [ $$compiled_code = 0 ]
 
 .PHONY: check
@@ -95,7 +93,7 @@ test-pure: $(DEV_READY)
 
 .PHONY: test-compiled
 test-compiled: $(TEST_READY)
-	$(COMPILED) -m pytest $(ARGS)
+	$(COMPILED) -m pytest -o cache_dir=.pytest_cache/compiled $(ARGS)
 
 # By the core's own tests alone: what only a socket or a trace reaches is not tested yet. Tracing makes
 # the core several times slower, so no test is taken to hang.
