@@ -23,16 +23,26 @@ class Room:
 
     def fits(self, queue: Queue, message: Message, is_connected: bool) -> bool:
         """Whether a queue has room for one more message as it is."""
+        return self._fits(queue, message, is_connected, 0, 0)
+
+    def _fits(
+        self,
+        queue: Queue,
+        message: Message,
+        is_connected: bool,
+        dropped_count: int,
+        dropped_bytes: int,
+    ) -> bool:
+        """Whether a queue has room once so much has been dropped from it."""
         limits = self._ws.limits
-        size = message.size_bytes
+        size = queue.size_bytes - dropped_bytes + message.size_bytes
         if (
-            queue.count >= limits.max_queued_messages
-            or queue.size_bytes + size > limits.max_queued_bytes
+            queue.count - dropped_count >= limits.max_queued_messages
+            or size > limits.max_queued_bytes
         ):
             return False
-        if self._ws.undelivered.count + size <= limits.total_queued_bytes:
-            return True
-        return is_connected and queue.size_bytes + size <= FLOOR_BYTES
+        total = self._ws.undelivered.count - dropped_bytes + message.size_bytes
+        return total <= limits.total_queued_bytes or (is_connected and size <= FLOOR_BYTES)
 
     def would_refuse(self, session: Session, message: Message) -> bool:
         """Whether a QoS 1 or 2 message must wait for the session, whose queue has no room."""
@@ -45,14 +55,10 @@ class Room:
         return self._is_full(session, queue, message)
 
     def _is_full(self, session: Session, queue: Queue, message: Message) -> bool:
-        limits = self._ws.limits
-        size = message.size_bytes
-        total = self._ws.undelivered.count - queue.qos_0_bytes + size
-        return (  # once the waiting QoS 0 messages have been dropped
-            queue.count - queue.qos_0_count >= limits.max_queued_messages
-            or queue.size_bytes - queue.qos_0_bytes + size > limits.max_queued_bytes
-            or (total > limits.total_queued_bytes and session.channel is None)
-        )
+        """Whether there is no room even without the waiting QoS 0 messages, which are dropped
+        first."""
+        is_connected = session.channel is not None
+        return not self._fits(queue, message, is_connected, queue.qos_0_count, queue.qos_0_bytes)
 
     def takes_qos_0(self, session: Session, message: Message) -> bool:
         """Whether a QoS 0 message may wait for the session, and has room there."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mqtt_core.broker import DENY, MESSAGE_OVERHEAD_BYTES
-from tests.core import wire
+from mqtt_core.broker import DENY, MESSAGE_OVERHEAD_BYTES, LimitValue
+from tests.core import wire, wire5
 from tests.model import invariants
 from tests.rig import Client, Rig, TablePolicy
 
@@ -373,6 +373,41 @@ def test_refuse(clean: bool, qos: int) -> None:
     assert payloads(got) == [b"1", b"2", b"3"]
     send(rig, 0).send(wire.publish("t", b"5"))
     assert witness.payloads() == [b"5"]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_refuse_counts_the_floor_of_a_client_that_is_there(
+    version: int, clean: bool, is_shared: bool
+) -> None:
+    """It may use 64 KiB whatever the others do, and no more when they have used up the total."""
+    settings: dict[str, LimitValue] = {"queue_full_policy": "refuse", "total_queued_bytes": 1_000}
+    rig = Rig(settings=settings)
+    reader = rig.connect("r", clean=clean)
+    reader.subscribe(("$share/g/t" if is_shared else "t", 1))
+    reader.block()
+    if version == 5:
+        publisher = rig.connect5("p")
+    else:
+        publisher = rig.connect("p")
+    large = bytes(40_000)
+    publish = wire.publish if version == 4 else wire5.publish
+    publisher.send(publish("t", large, 1, 1))
+    assert publisher.take() == wire.puback(1)
+    publisher.send(publish("t", large, 1, 2))
+    assert rig.broker.stats.dropped_queue_full == 0
+    assert rig.broker.stats.refused_queue_full == 1
+    if version == 5:
+        assert publisher.take() == wire5.puback(2, 0x97)
+    else:
+        assert publisher.is_closed
+    publisher = rig.connect("q")
+    publisher.send(wire.publish("t", bytes(20_000), 1, 3))
+    assert publisher.take() == wire.puback(3)
+    reader.unblock()
+    assert [len(each.payload) for each in acknowledge(reader)] == [40_000, 20_000]
+    invariants.check_at_rest(rig)
 
 
 def test_refuse_is_for_wills_too_and_keeps_the_identifiers_of_other_messages() -> None:

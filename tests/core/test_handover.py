@@ -590,8 +590,8 @@ def test_who_is_back_before_the_store_has_refused_has_it_again() -> None:
     engine.release(kind=ClaimSession)
     rig.pump()
     is_accepted(a, present=True)
+    session = rig.broker._sessions.by_client["a"]
     for left in range(len(moves), 0, -1):
-        session = rig.broker._sessions.by_client["a"]
         assert session.handover is not None
         assert session.handover.outstanding == left
         assert engine.release(1, kind=Write)
