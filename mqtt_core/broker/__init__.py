@@ -32,7 +32,8 @@ from mqtt_core.broker._broker import GRACEFUL, IMMEDIATE, RUNNING, Broker
 from mqtt_core.broker._causes import EOF_BY_PEER, TRANSPORT_ERROR, cause_name, publishes_will
 from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
-from mqtt_core.broker._limits import LIMITS, Limit, Limits, LimitValue
+from mqtt_core.broker._limit import Limit, LimitValue
+from mqtt_core.broker._limits import LIMITS, Limits
 from mqtt_core.broker._memory_engine import MemoryEngine
 from mqtt_core.broker._particulars import Options, Particulars
 from mqtt_core.broker._retained import LEVEL_BYTES as RETAINED_LEVEL_BYTES
