@@ -175,14 +175,16 @@ def _decode_with_properties(
         wire_at = reader.at
         payload_at = wire_at + length
         pairs = decode_pairs(reader, length, PUBLISH, inbound.limits) if length else NO_PROPERTIES
+        found: list[tuple[int, PropertyValue]] = []  # thousands, if the peer wants to do harm
         for pair in pairs:
             identifier = pair[0]
             if identifier in (TOPIC_ALIAS, SUBSCRIPTION_IDENTIFIER):
-                own = (*own, pair)
+                found.append(pair)
             elif identifier == MESSAGE_EXPIRY_INTERVAL:
                 expiry_s = number(pairs, MESSAGE_EXPIRY_INTERVAL, NEVER)
             else:
                 others += 1
+        own = tuple(found)
     if own:
         topic = _apply_own(own, topic, topics, inbound, offset)
     if topic is None:
