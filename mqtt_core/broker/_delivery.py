@@ -69,6 +69,19 @@ class Resting:
             self.appends.append(own)
         return own
 
+    def take_back(self, session: Session, number: int) -> bool:
+        """A delivery has been dropped from its queue; False if it is of another message, which
+        the store has been told of."""
+        if not self.appends or number < self.appends[0].number:
+            return False
+        self.stored[:] = [
+            entry for entry in self.stored if entry[1] != number or entry[0] is not session
+        ]
+        for append in self.appends:
+            if append.number == number:
+                append.targets[:] = [each for each in append.targets if each.session != session.key]
+        return True
+
     def operations(self) -> list[Append]:
         """The changes to be stored; none when every queue was full."""
         return [append for append in self.appends if append.targets]
@@ -333,7 +346,7 @@ class Delivery:
                 gated = self._sending.gate(session, packet_id)
                 resting.gated.append((session, append.number, gated))
             return
-        if self._make_room(session, session.own_queue(), message):
+        if self._make_room(session, session.own_queue(), message, resting):
             self._wait_stored(resting, append, session, qos, particulars)
 
     def _wait_stored(
@@ -381,11 +394,13 @@ class Delivery:
         self, session: Session, message: Message, qos: int, particulars: Particulars | None
     ) -> None:
         queue = session.own_queue()
-        if self._make_room(session, queue, message):
+        if self._make_room(session, queue, message, None):
             queue.add(self._ws.next_number(), qos, message, particulars)
             self._ws.count_queued(1, message.size_bytes)
 
-    def _make_room(self, session: Session, queue: Queue, message: Message) -> bool:
+    def _make_room(
+        self, session: Session, queue: Queue, message: Message, resting: Resting | None
+    ) -> bool:
         """Apply the policy of a full queue; False when the message is dropped."""
         ws = self._ws
         if self._room.fits(queue, message, session.channel is not None):
@@ -405,7 +420,7 @@ class Delivery:
                 size = queue.size_bytes
                 number = queue.drop_oldest()
                 self._ws.count_queued(-1, queue.size_bytes - size)
-                if session.key:
+                if session.key and (resting is None or not resting.take_back(session, number)):
                     ws.record(Settle(session.key, number))
                 continue
             channel = session.channel
@@ -522,7 +537,7 @@ class Delivery:
         qos = member.qos if member.qos < message.qos else message.qos
         if not session.key or not qos:
             self.to_member(member, message)
-        elif self._make_room(session, session.own_queue(), message):
+        elif self._make_room(session, session.own_queue(), message, resting):
             theirs = member.particulars(message)
             append = resting.append(theirs, ws)
             self._wait_stored(resting, append, session, qos, theirs)

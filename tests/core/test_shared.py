@@ -524,6 +524,18 @@ def test_the_policy_is_applied_to_one_member_when_all_are_full(policy: str) -> N
     invariants.check(rig)
 
 
+def test_a_copy_that_drops_the_other_of_the_same_message_is_all_that_is_stored() -> None:
+    rig = Rig(max_queued_messages=1, queue_full_policy="drop-oldest")
+    client = rig.persistent("c")
+    client.subscribe(("t", 1))
+    client.subscribe((SHARED, 1))
+    client.cut()
+    Source(rig).publish(1)
+    assert rig.broker.stats.dropped_queue_full == 1
+    restarted = Rig(engine=rig.engine)
+    assert numbers(restarted.persistent("c", present=True)) == [1]
+
+
 def test_qos_0_is_dropped_only_when_everybody_is_full() -> None:
     rig = Rig(max_queued_messages=2)
     a, b = join(rig, 2, 0)
