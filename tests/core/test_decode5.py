@@ -46,7 +46,7 @@ from mqtt_core.properties import (
     USER_PROPERTY,
     WILL_DELAY_INTERVAL,
 )
-from tests.core.bytecases import FRESH, Case, Wrong, play
+from tests.core.bytecases import CONNECTED, FRESH, Case, Wrong, connection_in, play, read
 from tests.core.wire import packet, string, u16
 from tests.core.wire5 import (
     Will5,
@@ -572,3 +572,13 @@ EVERY = [
 @pytest.mark.parametrize("case", EVERY, ids=str)
 def test_a_case_is_read_the_same_however_it_is_cut(case: Case) -> None:
     play(case)
+
+
+def test_a_packet_full_of_subscription_identifiers() -> None:
+    """It is read in a time that goes with its length; once that took 20 seconds."""
+    data = publish("t", b"x", 0, 0, prop(0x0B, b"\1") * 32_000)
+    client, base = connection_in(CLIENT, CONNECTED, level=5)
+    expected = make_publish("t", b"x", properties=((SUBSCRIPTION_IDENTIFIER, 1),) * 32_000)
+    assert read(client, [data], base) == ([expected], None)
+    server, base = connection_in(SERVER, CONNECTED, level=5)
+    assert read(server, [data], base) == ([], Wrong("MQTT-3.3.4-6", 7, 0x82))

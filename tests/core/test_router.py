@@ -124,6 +124,23 @@ def test_a_shared_list_stays_as_it_is() -> None:
     assert subscribers.at_qos(0) is subscribers.at_qos(2) is None
 
 
+def test_levels_come_and_go_one_after_the_other() -> None:
+    router = Router(TopicCache(100_000))
+    session = Session(1, 0, "c")
+    filters = ["a/+", "b/+", "c/+", "+/+", "b/x/#"]
+    for number, topic_filter in enumerate(filters, 1):
+        router.subscribe(session, topic_filter.encode(), 0)
+        assert router.filter_count == number
+    assert filters_for(router, "b/x") == ["+/+", "b/+", "b/x/#"]
+    assert filters_for(router, "d/x") == ["+/+"]
+    while filters:
+        assert router.unsubscribe(session, filters.pop(0).encode())
+        assert filters_for(router, "b/x") == sorted(each for each in filters if each[0] in "b+")
+    assert router._root.is_bare
+    router.subscribe(session, b"d/+", 0)
+    assert filters_for(router, "d/x") == ["d/+"]
+
+
 def test_a_route_is_kept_while_filters_that_do_not_match_come_and_go() -> None:
     router = Router(TopicCache(100_000))
     session = Session(1, 0, "c")
