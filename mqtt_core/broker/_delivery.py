@@ -95,6 +95,8 @@ class Delivery:
         "resting",
         "publisher",
         "found",
+        "_filters",
+        "_filters_of",
         "_ws",
         "_sending",
         "_room",
@@ -115,6 +117,9 @@ class Delivery:
         self.resting: Resting | None = None
         self.publisher: Session | None = None
         self.found: list[Subscribers] = []
+        # The filters of that list, where they have been asked for.
+        self._filters: set[bytes] = set()
+        self._filters_of: list[Subscribers] | None = None
 
     # Many receivers
 
@@ -255,14 +260,9 @@ class Delivery:
         """RETAIN as published, and the identifiers of all subscriptions of the session that
         match, since each session gets one copy.  [MQTT-3.3.4-3] [MQTT-3.3.4-4] [MQTT-3.3.4-5]
         """
-        session = subscriber.session
         matching = [subscriber]
-        if is_overlapping:
-            matching = []
-            for subscribers in self.found:
-                other = session.subscriptions.get(subscribers.topic_filter)
-                if other is not None and not self._is_local(other):
-                    matching.append(other)
+        if is_overlapping and len(subscriber.session.subscriptions) > 1:
+            matching = self._matching(subscriber.session)
         retain = False
         identifiers: list[int] = []
         for each in matching:
@@ -273,6 +273,27 @@ class Delivery:
                     identifiers.append(options.identifier)
         # [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         return make_particulars(retain and message.retain, tuple(identifiers))
+
+    def _matching(self, session: Session) -> list[Subscriber]:
+        """The subscriptions of a session of its own that match and want the message. It takes no
+        longer than the session has subscriptions, however many others match."""
+        own = session.subscriptions
+        found = self.found
+        matching: list[Subscriber] = []
+        if len(found) <= len(own):
+            for subscribers in found:
+                subscriber = own.get(subscribers.topic_filter)
+                if subscriber is not None and not self._is_local(subscriber):
+                    matching.append(subscriber)
+            return matching
+        if self._filters_of is not found:
+            self._filters_of = found
+            self._filters = {subscribers.topic_filter for subscribers in found}
+        filters = self._filters
+        for topic_filter, subscriber in own.items():
+            if topic_filter in filters and not self._is_local(subscriber):
+                matching.append(subscriber)
+        return matching
 
     def _to_one_at_qos_0(
         self, subscriber: Subscriber, message: Message, seen: set[int] | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 from mqtt_core.broker import Append, ClaimSession, MatchRetained, Options, Particulars
@@ -270,6 +272,34 @@ def test_one_message_for_all_subscriptions_that_match(qos: int, clean: bool, is_
     numbers = sorted(got.properties[1::2])
     assert got.properties[::2] == b"\x0b" * 4
     assert numbers == [1, 2, 2, 3]
+    rig.no_faults()
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+@pytest.mark.parametrize("others", [0, 12])
+def test_what_others_have_subscribed_to_makes_no_difference(qos: int, others: int) -> None:
+    rig = Rig()
+    names = ["/".join(levels) for levels in product("a+", "b+", "c+")] + ["#", "a/#", "x/#", "+/+"]
+    crowd = rig.connect("crowd")
+    for name in names[:others]:
+        crowd.subscribe((name, 0))
+    client = rig.connect5("c")
+    subscribe(client, "a/b/#", qos, 1)
+    subscribe(client, "a/#", qos | AS_PUBLISHED, 2)
+    subscribe(client, "a/b/c/#", qos | NO_LOCAL, 3)
+    subscribe(client, "$share/g/a/#", qos, 4)
+    subscribe(client, "x/#", qos, 5)
+    other = rig.connect5("p")
+    for publisher, numbers in ((other, [1, 2, 3]), (client, [1, 2]), (other, [1, 2, 3])):
+        for topic, expected in (
+            ("a/b/c", [(numbers, True), ([4], False)]),
+            ("a/d", [([2], True), ([4], False)]),
+            ("x/b/c", [([5], False)]),
+        ):
+            publisher.send(wire5.publish(topic, b"x", qos, qos, retain=True))
+            frames = [frame for frame in client.frames() if frame.kind == 3]
+            got = [wire5.read_publish(frame) for frame in frames]
+            assert sorted((sorted(each.properties[1::2]), each.retain) for each in got) == expected
     rig.no_faults()
 
 
