@@ -132,7 +132,7 @@ class Connection(Writing):
         self._events: list[Packet] | None = None
         self._connack_timeout_s: Final = connack_timeout_s
         # Messages of an earlier connection that wait for room in the peer's receive maximum.
-        self._waiting: list[int] | None = None
+        self._waiting: dict[int, None] | None = None
 
     # Input
 
@@ -247,6 +247,7 @@ class Connection(Writing):
         flow = self._own_flow()
         flow.finish(packet_id)
         if self._waiting is not None:
+            self._waiting.pop(packet_id, None)  # acknowledged before it was repeated
             self._send_waiting(flow, flow.in_flight, now)
 
     def _take_publish(self, packet: Publish, now: float) -> bool:
@@ -294,6 +295,8 @@ class Connection(Writing):
             return
         if step == AWAITING_PUBREC:
             flow.advance(packet_id, AWAITING_PUBCOMP)
+            if self._waiting is not None:
+                self._waiting.pop(packet_id, None)
         self._answer(PUBREL, PubRel(packet_id), now)  # [MQTT-4.6.0-4]
 
     def _take_pubrel(self, packet_id: int, now: float) -> None:
@@ -347,7 +350,9 @@ class Connection(Writing):
         [v3 MQTT-4.4.0-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.3.2-3] [MQTT-4.3.3-3]
         """
         unfinished = flow.unfinished(self._began_at_order)
-        self._waiting = [each for each in reversed(unfinished) if flow.message(each) is not None]
+        self._waiting = {
+            each: None for each in reversed(unfinished) if flow.message(each) is not None
+        }
         for packet_id in unfinished:
             if flow.message(packet_id) is not None:
                 self._send_waiting(flow, 1, now)
@@ -361,7 +366,7 @@ class Connection(Writing):
         """Repeat at most so many messages, as far as the peer's receive maximum has room."""
         waiting = self._waiting
         while waiting and most > 0 and flow.in_flight - len(waiting) < self.peer.receive_maximum:
-            self._send_again(flow, waiting.pop(), now)
+            self._send_again(flow, waiting.popitem()[0], now)
             most -= 1
         if not waiting:
             self._waiting = None

@@ -701,6 +701,28 @@ def test_what_is_sent_again_is_within_the_receive_maximum() -> None:
     client.send_publish("t", b"", 1, now=0.0)
 
 
+@pytest.mark.statement("MQTT-4.4.0-1")
+@pytest.mark.parametrize(("qos", "reason"), [(1, None), (1, 0x97), (2, None), (2, 0x97)], ids=str)
+def test_an_answer_to_what_has_not_been_sent_again_yet(qos: int, reason: int | None) -> None:
+    """The server had it from the connection before; it is not sent a second time."""
+    flow, sent = interrupted(qos, qos, qos)
+    client = client_of(prop(0x21, u16(1)), clean=False, flow=flow, present=True)
+    assert client.data_to_send() == again(0, qos, sent[0])
+    is_released = qos == 2 and reason is None
+    answer = wire5.puback if qos == 1 else wire5.pubrec
+    client.receive_data(answer(sent[1], reason), 0.0)
+    assert client.data_to_send() == (wire5.pubrel(sent[1]) if is_released else b"")
+    client.receive_data(answer(sent[0], 0x97), 0.0)
+    if is_released:
+        assert client.data_to_send() == b""
+        client.receive_data(wire5.pubcomp(sent[1]), 0.0)
+    assert client.data_to_send() == again(2, qos, sent[2])
+    client.receive_data(answer(sent[2], 0x97), 0.0)
+    assert client.data_to_send() == b""
+    assert flow.is_empty
+    client.send_publish("t", b"", 1, now=0.0)
+
+
 def test_what_this_server_does_not_take_is_given_back() -> None:
     flow, sent = interrupted(2, 1)
     flow.start(make_message("t", bytes(100), 1), 1)
