@@ -9,6 +9,7 @@ from conformance._client_peer import play_client
 from conformance._core_peer import Late, play_broker
 from conformance._fragments import byte_by_byte, cut_anywhere, whole
 from conformance._scenario import Repeat, walk
+from tests.conformance.seeds import SEEDS
 
 SCENARIOS = load_traces()
 LONG = 10_000
@@ -61,7 +62,7 @@ def test_trace_byte_by_byte(scenario: Scenario) -> None:
 @pytest.mark.statement("v3 MQTT-7.1.1-1", "v3 MQTT-7.1.2-1")
 def test_trace_cut_anywhere(scenario: Scenario) -> None:
     play = play_client if scenario.role == "client" else play_broker
-    for seed in range(2):
+    for seed in SEEDS:
         check(play(scenario, fragment=cut_anywhere(seed)))
 
 
@@ -70,5 +71,5 @@ def test_trace_with_late_answers(scenario: Scenario) -> None:
     # A program that says DISCONNECT and goes may lose what it sent at QoS 0 before its verdict
     # has come; a recorded one did not, so its answers were there in time.
     is_recorded = scenario.path.parent.name == "recorded"
-    for seed in range(3):
+    for seed in SEEDS:
         check(play_broker(scenario, haste=Late(seed, settles_before_cut=is_recorded)))

@@ -24,6 +24,9 @@ SCENARIOS = [
 ]
 DIFFERENCES = load_differences()
 
+# Nothing of the core is under test: once is enough, beside the build that leaves more time.
+pytestmark = pytest.mark.wheel
+
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest) -> Callable[[str], Result]:

@@ -25,6 +25,7 @@ from mqtt_core.broker import (
     SaveSubscription,
     Write,
 )
+from tests.conformance.seeds import SEEDS
 
 Refuses = Callable[[Request], bool]
 
@@ -213,7 +214,7 @@ SCENARIOS = [
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.full_name)
 def test_whatever_is_refused_nothing_breaks(scenario: Scenario) -> None:
     """The trace may fail, that is its right; the core may not."""
-    for seed in range(3):
+    for seed in SEEDS:
         haste = Moody(seed)
         limits = Limits(**limit_settings(scenario.settings))
         engine = RefusingEngine(limits, lambda _: haste.refuses(), times=float("inf"))  # noqa: B023
