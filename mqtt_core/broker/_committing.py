@@ -15,7 +15,7 @@ from mqtt_core._codes import SUCCESS
 from mqtt_core._message import Message
 from mqtt_core._packets import Publish
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED
-from mqtt_core.broker._channel import CLOSE_NO, Channel, GatedAck
+from mqtt_core.broker._channel import CLOSE_NO, LAYOUT_3, Channel, GatedAck
 from mqtt_core.broker._delivery import Delivery, Resting
 from mqtt_core.broker._facts import FACT_ERROR, FACT_WARNING
 from mqtt_core.broker._pending import Pending
@@ -177,7 +177,9 @@ class Committing:
     def _wait(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
         if channel.close != CLOSE_NO:
             return
-        ack = GatedAck(_ack(packet, commitment.reason), False)
+        # The client may have come back with another version since.
+        reason = SUCCESS if channel.layout == LAYOUT_3 else commitment.reason
+        ack = GatedAck(_ack(packet, reason), False)
         if channel.acks is None:
             channel.acks = deque()
         channel.acks.append(ack)

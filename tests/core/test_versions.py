@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from mqtt_core.broker import GRACEFUL, LimitValue, Rule, StaticUsers
+from mqtt_core.broker import GRACEFUL, HoldIdentifier, LimitValue, Rule, StaticUsers
 from tests.core import wire, wire5
-from tests.rig import Client, Rig
+from tests.rig import Client, RefusingEngine, Rig, writes
 
 NAMES: Final = {
     2: "CONNACK", 3: "PUBLISH", 4: "PUBACK", 5: "PUBREC", 6: "PUBREL", 7: "PUBCOMP",
@@ -284,3 +284,16 @@ def test_a_session_outlives_the_version_it_was_begun_in() -> None:
     new.cut()
     old = rig.persistent("c", present=True)
     assert old.publishes() == [wire.Received("t", b"1", 1, 1, False, True)]  # unacknowledged
+
+
+def test_an_answer_is_in_the_words_of_the_version_that_asks_again() -> None:
+    rig = Rig()
+    engine = rig.engine
+    new = rig.connect5("c", wire5.prop(0x11, wire5.u32(100)))
+    rig.engine = RefusingEngine(engine, writes(HoldIdentifier))
+    new.send(wire5.publish("nobody", b"x", 2, 1))
+    assert new.is_closed
+    rig.engine = engine
+    old = rig.persistent("c", present=True)
+    old.send(wire.publish("nobody", b"x", 2, 1, dup=True))
+    assert old.take() == wire.pubrec(1)
