@@ -71,11 +71,18 @@ class Sending:
         self, channel: Channel, message: Message, qos: int, particulars: Particulars | None
     ) -> bool:
         """Whether a message that has waited is not sent: it has expired, or is too large."""
+        return self._has_expired(message) or self.is_too_large(channel, message, qos, particulars)
+
+    def _has_expired(self, message: Message) -> bool:
+        """Whether it is too late to send a message for the first time; counted.
+
+        [MQTT-3.3.2-5]
+        """
         expires_at = message.expires_at
-        if expires_at and expires_at <= self._ws.wall:  # [MQTT-3.3.2-5]
-            self._ws.stats.messages_expired += 1
-            return True
-        return self.is_too_large(channel, message, qos, particulars)
+        if not expires_at or expires_at > self._ws.wall:
+            return False
+        self._ws.stats.messages_expired += 1
+        return True
 
     def is_too_large(
         self, channel: Channel, message: Message, qos: int, particulars: Particulars | None
@@ -350,7 +357,11 @@ class Sending:
         message = flow.message(packet_id)
         assert message is not None
         particulars = session.particulars_of(packet_id)
-        if gated.was_parked and self.passes_over(channel, message, 2, particulars):
+        if gated.was_parked:
+            is_over = self.passes_over(channel, message, 2, particulars)
+        else:  # with an interval of 0 it is for those who are there, however long the store takes
+            is_over = message.expiry_s > 0 and self._has_expired(message)
+        if is_over:
             self.settle(session, flow, packet_id)
             return
         flow.advance(packet_id, AWAITING_PUBREC)

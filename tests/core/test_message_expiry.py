@@ -233,6 +233,20 @@ def test_what_is_in_flight_is_sent_again_with_what_is_left(
     assert again.properties == expiring(left)
 
 
+def test_what_expires_while_it_waits_for_the_store_is_not_sent() -> None:
+    rig = Rig()
+    client = rig.connect5("r", KEPT)
+    client.subscribe(("t", 2))
+    publisher = rig.connect5("p")
+    rig.engine = HoldingEngine(rig.engine)
+    publisher.send(wire5.publish("t", b"x", 2, 1, expiring(10)), wire5.publish("t", b"y", 2, 2))
+    rig.advance(10)
+    rig.settle()
+    assert intervals(client) == [(b"y", b"")]
+    assert rig.broker.stats.messages_expired == 1
+    invariants.check_at_rest(rig)
+
+
 @pytest.mark.parametrize("waited", [5, 50])
 def test_what_has_waited_for_the_store_for_too_long_was_never_sent(waited: int) -> None:
     rig = Rig()
