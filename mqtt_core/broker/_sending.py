@@ -329,7 +329,7 @@ class Sending:
         self._ws.submit(Write(self._ws.next_id(), [operation]), pending)
 
     def release(self, session: Session, packet_id: int) -> None:
-        """PUBREC has come for a stored message: PUBREL leaves when that is stored too."""
+        """PUBREC has come for a stored message, or need not: PUBREL leaves when that is stored."""
         numbers = session.numbers
         assert numbers is not None
         operation = SaveReceived(session.key, numbers[packet_id])
@@ -456,8 +456,12 @@ class Sending:
             assert message is not None  # kept until PUBACK or PUBREC
             qos = 1 if step == AWAITING_PUBACK else 2
             particulars = session.particulars_of(packet_id)
-            if self.is_too_large(channel, message, qos, particulars):
-                self.settle(session, flow, packet_id)  # as if it had been sent
+            if self.is_too_large(channel, message, qos, particulars):  # as if it had been sent
+                if qos == 1:
+                    self.settle(session, flow, packet_id)
+                else:  # the client may hold its identifier
+                    flow.advance(packet_id, STORING_PUBREL)
+                    self.release(session, packet_id)
                 return
             # [v3 MQTT-3.3.1-1] [MQTT-3.3.1-1]
             self.write_own(channel, message, qos, packet_id, True, particulars)
