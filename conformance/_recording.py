@@ -1,9 +1,10 @@
 """Turns what passed between programs and a broker into a trace that replays.
 
 What the broker chose (packet identifiers of its deliveries) becomes variables, pauses become clock
-steps, passwords are replaced. Where an answer and a delivery to one client come close together,
-their order is left open: brokers differ, and the standard allows it. So are, in MQTT 5.0, what a
-broker says of itself and of its reasons, and whether it uses topic aliases.
+steps, passwords and what was said to authenticate are replaced. Where an answer and a delivery to
+one client come close together, their order is left open: brokers differ, and the standard allows
+it. So are, in MQTT 5.0, what a broker says of itself and of its reasons, and whether it uses topic
+aliases.
 """
 
 import re
@@ -21,6 +22,7 @@ SHORTEST_STEP_S = 0.4
 _PASSWORD = "s'redacted'"
 _TOPIC_ALIAS_MAXIMUM = 0x22
 _NO_MATCHING_SUBSCRIBERS = "10"
+_AUTHENTICATION_DATA = re.compile(r"authentication-data (?:'(?:[^'\\]|\\.)*'(?:\*\d+)?|\([^)]*\))")
 _EXPIRY = re.compile(r"message-expiry-interval (\d+)")
 _ALIAS = re.compile(r"(, )?topic-alias \d+")
 
@@ -164,7 +166,7 @@ class _Writer:
         return seen.name
 
     def sent(self, seen: _Seen, packet: bytes) -> str:
-        """What the program sent: a password is replaced, an acknowledgement names its variable."""
+        """What the program sent: secrets are replaced, an acknowledgement names its variable."""
         parts = fields(packet, seen.level)
         kind = packet[0] >> 4
         if kind == 1 and len(parts) > 5 and int(parts[4], 16) & 0x40:
@@ -175,7 +177,7 @@ class _Writer:
                 parts[2] = self.variables[key]
                 if kind != 5 or (len(parts) > 3 and int(parts[3], 16) >= 0x80):
                     del self.variables[key]
-        return " ".join(parts)
+        return _AUTHENTICATION_DATA.sub("authentication-data 'redacted'", " ".join(parts))
 
     def arrived(self, seen: _Seen, packet: bytes) -> str:
         """What the broker sent: identifiers that it chose become variables."""
@@ -226,7 +228,7 @@ def _left_open(parts: list[str], kind: int, has_id: bool, takes_aliases: bool) -
             reason = parts[3] if len(parts) > 3 else "00"
             is_no_subscriber = reason == _NO_MATCHING_SUBSCRIBERS
             parts[1:] = ["rl", parts[2], "(r10 | r00)" if is_no_subscriber else f"r{reason}"]
-        case 9 | 11 if len(parts) > 3:
+        case 9 | 11 | 15 if len(parts) > 3:
             parts[3] = "[..]"
         case 14 if len(parts) > 2:
             parts[2:] = [f"r{parts[2]}"]

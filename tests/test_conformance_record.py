@@ -106,6 +106,24 @@ def test_a_password_is_replaced() -> None:
     assert "s3cr" not in text
 
 
+def test_what_was_said_to_authenticate_is_replaced() -> None:
+    method = "authentication-method 'SCRAM-SHA-256'"
+    texts = [f"{method}, authentication-data {data}" for data in ("'n,,it\\'s'", "(00 ff 73)")]
+    lines = recorded(
+        (0.0, 1, SENT, encoded(f"10 rl s'MQTT' 05 02 u60 [{texts[0]}] c'a'")),
+        (0.0, 1, CAME, encoded(f"f0 rl 18 [{texts[1]}]")),
+        (0.0, 1, SENT, encoded(f"f0 rl 18 [{texts[1]}, user-property 'a' 'b']")),
+        (0.0, 1, CAME, encoded(f"20 rl 00 00 [{texts[0]}]")),
+    )
+    said = f"{method}, authentication-data 'redacted'"
+    assert lines[4:] == [
+        f"a > 10 rl s'MQTT' 05 02 u60 [{said}] c'a'",
+        "a < f0 rl 18 [..]",
+        f"a > f0 rl 18 [{said}, user-property 'a' 'b']",
+        "a < 20 rl 00 00 [..]",
+    ]
+
+
 def test_connections_are_told_apart() -> None:
     (other,) = packets("101100044d515454040200 3c0005782f792d37")
     (nobody,) = packets("100c00044d515454040200 3c0000")
