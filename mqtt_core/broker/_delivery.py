@@ -427,13 +427,7 @@ class Delivery:
         if self._room.fits(queue, message, session.channel is not None):
             return True
         self._room.drop_expired(session, queue)
-        while not self._room.fits(queue, message, session.channel is not None):
-            if queue.has_qos_0:
-                dropped = queue.pop_qos_0()
-                self._ws.count_queued(-1, -dropped.message.size_bytes)
-                ws.stats.dropped_qos_0 += 1
-                self._note_drop(session)
-                continue
+        while not self._drop_qos_0(session, queue, message):
             ws.stats.dropped_queue_full += 1
             self._note_drop(session)
             policy = ws.limits.queue_full_policy
@@ -448,6 +442,18 @@ class Delivery:
             if policy == DISCONNECT and channel is not None:
                 ws.doomed.append((channel, QUEUE_FULL))
             return False
+        return True
+
+    def _drop_qos_0(self, session: Session, queue: Queue, message: Message) -> bool:
+        """What waits at QoS 0 makes room for a message; False if that is not enough."""
+        ws = self._ws
+        while not self._room.fits(queue, message, session.channel is not None):
+            if not queue.has_qos_0:
+                return False
+            dropped = queue.pop_qos_0()
+            ws.count_queued(-1, -dropped.message.size_bytes)
+            ws.stats.dropped_qos_0 += 1
+            self._note_drop(session)
         return True
 
     def _helps_to_drop(self, queue: Queue, message: Message) -> bool:
@@ -537,7 +543,7 @@ class Delivery:
         for session, _, qos, particulars in sorted(failed.stored, key=_number):
             if session.is_ended:
                 self._to_another(resting, particulars)
-            else:
+            elif self._make_room(session, session.own_queue(), failed.message, resting):
                 append = resting.append(particulars, self._ws)
                 self._wait_stored(resting, append, session, qos, particulars)
         return resting
@@ -564,9 +570,11 @@ class Delivery:
             self._wait_stored(resting, append, session, qos, theirs)
 
     def wait_stored(self, member: Member, message: Message, number: int) -> Target:
-        """Let a message wait in the engine for a member that is persistent, by this number."""
+        """Let a message wait in the engine for a member that is persistent and has room, by this
+        number."""
         session = member.session
         qos = member.qos if member.qos < message.qos else message.qos
+        self._drop_qos_0(session, session.own_queue(), message)
         session.own_queue().add_message_stored(number, message)
         self._ws.count_queued(1, message.size_bytes)
         return Target(session.key, qos, 0, member.particulars(message))

@@ -211,6 +211,22 @@ def test_without_another_member_it_is_dropped_and_counted() -> None:
     invariants.check_at_rest(rig)
 
 
+def test_what_is_handed_over_drops_qos_0_from_a_full_queue() -> None:
+    rig = Rig(max_queued_messages=2)
+    heir = persistent(rig, "b")
+    subscribe5(heir, "u", 0)
+    heir.block()
+    member = persistent(rig, "a")
+    Source(rig).publish(1)
+    assert numbers5(member) == [1]
+    rig.connect("q").send(wire.publish("u", b"8"), wire.publish("u", b"9"))
+    end_session(rig, member, "expiry 0")
+    invariants.check(rig)
+    assert rig.broker.stats.dropped_qos_0 == 1
+    heir.unblock()
+    assert numbers5(heir) == [9, 1]
+
+
 def test_only_what_was_shared_is_handed_over() -> None:
     rig = Rig(max_inflight_messages=1)
     a = rig.persistent("a")

@@ -326,6 +326,24 @@ def test_a_refused_message_whose_receiver_is_no_more_and_its_repeat() -> None:
     invariants.check_at_rest(rig)
 
 
+def test_a_repeat_of_a_refused_message_finds_the_queue_full() -> None:
+    rig = Rig(max_queued_messages=1)
+    away(rig, "r", ("t", 1))
+    engine = rig.engine
+    publisher = rig.persistent("p")
+    rig.engine = RefusingEngine(engine, writes(Append))
+    publisher.send(wire.publish("t", b"x", 2, 1))
+    assert publisher.is_closed
+    rig.engine = engine
+    rig.connect("q").send(wire.publish("t", b"y", 1, 1))
+    publisher = rig.persistent("p", present=True)
+    publisher.send(wire.publish("t", b"x", 2, 1, dup=True))
+    assert publisher.take() == wire.pubrec(1)
+    assert rig.broker.stats.dropped_queue_full == 1
+    assert rig.persistent("r", present=True).payloads() == [b"y"]
+    invariants.check_at_rest(rig)
+
+
 @pytest.mark.parametrize("kind", [SaveSent, SaveReceived])
 def test_a_refusal_of_a_step_of_an_exchange_that_has_ended(kind: type[object]) -> None:
     rig = Rig(session_timeout_secs=TIMEOUT_S)
