@@ -150,12 +150,17 @@ def _check_session(rig: Rig, session: Session) -> None:
         assert session.channel.close == CLOSE_NO
     queue = session.queue
     if queue is not None:
-        assert 0 <= queue.count <= limits.max_queued_messages, "the queue is over its limit"
+        # What a member could take at once rests in its queue until it is stored there.
+        most = max(limits.max_queued_messages, 1 if session.is_sharing else 0)
+        assert 0 <= queue.count <= most, "the queue is over its limit"
         assert 0 <= queue.size_bytes <= limits.max_queued_bytes, "the queue is over its bytes"
     flow = session.flow
     if flow is not None:
         _check_flow(flow)
         assert flow.in_flight + session.reserved <= limits.max_inflight_messages
+        if session.channel is not None:  # what is not sent again yet does not count
+            again = len(session.resend or ())
+            assert flow.in_flight - again <= flow.window, "more than the client takes"
         for packet_id in session.particulars or ():
             assert flow.step(packet_id) != FREE
         for packet_id in session.numbers or ():

@@ -1,17 +1,23 @@
-"""Several clients with a broker and a clock, driven by Hypothesis, compared with a `World`."""
+"""Several clients with a broker and a clock, driven by Hypothesis, compared with a `World`.
+
+The clients speak MQTT 3.1.1 and 5.0, and may change from one to the other in one session.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition
 
-from mqtt_core.broker import CLOSE_NO, AllowAll, Engine, Fact, LimitValue, MemoryEngine, Request
+from mqtt_core.broker import CLOSE_NO, AllowAll, Engine, LimitValue, MemoryEngine, Request
 from tests.core import wire
 from tests.model import invariants
 from tests.model.choices import IDS, chosen_start, chosen_step
-from tests.model.device import Device
-from tests.model.world import Sent, World
+from tests.model.device import Device, Manner
+from tests.model.packets import Takes
+from tests.model.sessions import Wanted
+from tests.model.stage import SESSION_TIMEOUT_S, Stage
+from tests.model.world import World
 from tests.rig import (
     Asking,
     LateAuthenticator,
@@ -20,38 +26,17 @@ from tests.rig import (
     Rig,
 )
 
-SESSION_TIMEOUT_S = 100
-
-# Endings after which the will of a connection is not published (3.1.2.5, and by our own choice).
-NO_WILL = ("client disconnected", "server shutting down")
+RETRY_S = 2.5
+CROWD = 80
 
 
-@dataclass
-class Opened:
-    """A connection that a device has opened."""
-
-    device: Device
-    connection: int
-    """Which of the device's it is."""
-    clean: bool
-    will: Sent | None
-
-
-class BrokerMachine(RuleBasedStateMachine):
+class BrokerMachine(Stage, RuleBasedStateMachine):
     """A broker whose store answers at once and never refuses, and whose queues are never full."""
 
-    is_late = False
-    asks_outside = False
-    refuses = False
     is_tight = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.rig: Rig
-        self.world: World
-        self.devices: list[Device] = []
-        self.opened: dict[int, Opened] = {}
-        self.facts_seen = 0
         self.may_refuse = True
         self.memory: MemoryEngine
 
@@ -64,6 +49,9 @@ class BrokerMachine(RuleBasedStateMachine):
             "turn_deliveries": 20,
             "max_uncommitted_messages": 3,
             "session_timeout_secs": SESSION_TIMEOUT_S,
+            "receive_maximum": 8,
+            "topic_alias_maximum": 2,
+            "max_outbound_aliases": 2,
             "send_timeout_secs": 40,
             "topic_cache_bytes": 3_000,
         }
@@ -75,20 +63,34 @@ class BrokerMachine(RuleBasedStateMachine):
         policy: str,
         max_queued: int,
         keeps_qos_0: bool,
+        redelivers: bool,
+        is_wide: bool,
+        levels: list[int],
         persistent: list[bool],
+        takes: list[Takes],
         filters: list[list[tuple[str, int]]],
+        shares: list[tuple[str, int] | None],
     ) -> None:
         limits = self.limits()
         limits["queue_qos0_offline"] = keeps_qos_0
+        limits["shared_redelivery"] = redelivers
         if self.is_tight:
             limits["queue_full_policy"] = policy
-            limits["max_queued_messages"] = max_queued
-        self.world = World(is_reliable=not self.refuses, has_room=not self.is_tight)
+            # Who may hold nothing and gets a message twice, as a member too, is closed for ever.
+            limits["max_queued_messages"] = max_queued + (4 if policy == "disconnect" else 0)
+        self.world = World(
+            is_reliable=not self.refuses,
+            has_room=not self.is_tight,
+            redelivers=redelivers,
+            takes_wills=not self.is_tight or policy != "refuse",
+        )
         self.rig = Rig(
             policy=Asking() if self.asks_outside else AllowAll(),
             authenticator=LateAuthenticator(seed) if self.asks_outside else None,
             settings=limits,
         )
+        if is_wide:
+            self._gather_crowd()
         self.memory = MemoryEngine(self.rig.limits)
         engine: Engine = self.memory
         if self.refuses:
@@ -96,13 +98,30 @@ class BrokerMachine(RuleBasedStateMachine):
         if self.is_late:
             engine = LateEngine(engine, seed)
         self.rig.engine = engine
-        self.devices = [Device(self.rig, self.world, client_id) for client_id in IDS]
-        for at, device in enumerate(self.devices):
-            self._open(device, clean=not persistent[at])
+        for at, client_id in enumerate(IDS):
+            manner = Manner(levels[at], not persistent[at])
+            if levels[at] == 5:
+                expiry_s = SESSION_TIMEOUT_S if persistent[at] else 0
+                manner = Manner(5, not persistent[at], expiry_s, takes[at])
+            device = Device(self.rig, self.world, client_id, manner)
+            self.devices.append(device)
+            self._open(device, manner)
             self.rest()
+            share = shares[at]
+            if share is not None and device.is_connected:
+                device.subscribe([Wanted(*share)], identified=True)
             if filters[at] and device.is_connected:
-                device.subscribe(filters[at])
-                self.rest()
+                device.subscribe([Wanted(*each) for each in filters[at]])
+            self.rest()
+
+    def _gather_crowd(self) -> None:
+        """A client that is a member of more groups than a message is for in one turn."""
+        self.crowd = self.rig.open("crowd")
+        self.crowd.send(wire.connect("crowd"))
+        self.rig.settle()
+        self.crowd.send(wire.subscribe(1, *((f"$share/{at}/t", 0) for at in range(CROWD))))
+        self.rig.settle()
+        assert self.rig.broker.subscription_count == CROWD
 
     def refuses_request(self, number: int, request: Request) -> bool:
         """One request in nine."""
@@ -110,50 +129,16 @@ class BrokerMachine(RuleBasedStateMachine):
 
     # What clients do
 
-    def ready(self, at: int) -> Device:
-        """A device; if it has no connection, it opens one for its session."""
-        device = self.devices[at]
-        if device.client is None:
-            self._open(device, clean=device.is_clean)
-        return device
-
-    def _open(
-        self,
-        device: Device,
-        *,
-        clean: bool,
-        keep_alive_s: int = 0,
-        will: Sent | None = None,
-        behind: int = 0,
-    ) -> None:
-        old = device.client
-        data = b""
-        device.connection += 1
-        if clean or not device.outgoing:
-            device.expected_acks.clear()
-            device.repeats.clear()  # the older connection says nothing more
-            for _ in range(behind):
-                data += self._publish(device, "t", 1, False, 0)
-        expected = list(device.expected_acks) if data else []
-        device.connect(clean=clean, keep_alive_s=keep_alive_s, will=will, behind=data, pump=False)
-        device.expected_acks.extend(expected)
-        assert device.client is not None
-        key = device.client.channel.key
-        self.opened[key] = Opened(device, device.connection, clean, will)
-        if clean:
-            self.world.cleans[device.client_id] = key
-        self.sync()
-        if old is not None and not self.is_late and not self.asks_outside:
-            is_over = old.channel.close != CLOSE_NO
-            assert is_over or self.refuses, "the older connection lives on"
-
     @chosen_step
     def connect(
         self,
         at: int,
+        level: int,
         clean: bool,
+        expiry_s: int,
+        takes: Takes,
         keep_alive_s: int,
-        will: tuple[int, bool] | None,
+        will: tuple[int, bool, int, int | None] | None,
         behind: int,
         first: str,
     ) -> None:
@@ -161,42 +146,46 @@ class BrokerMachine(RuleBasedStateMachine):
         device = self.devices[at]
         if first and device.client is not None:
             self._end(device, first)
-        message = None
-        if will is not None:
-            name = device.client_id
-            message = self.world.new_message(f"{name}'s will", f"w/{name}", *will)
-        self._open(device, clean=clean, keep_alive_s=keep_alive_s, will=message, behind=behind)
+        level = level or device.level
+        manner = Manner(level, clean, expiry_s, takes) if level == 5 else Manner(level, clean)
+        self._open(
+            device,
+            manner,
+            keep_alive_s=keep_alive_s,
+            will=self._will(device, level, will),
+            behind=behind,
+        )
 
     @chosen_step
-    def end(self, at: int, how: str) -> None:
+    def end(self, at: int, how: str, expiry_s: int | None) -> None:
         device = self.devices[at]
         if device.client is not None:
-            self._end(device, how)
-
-    def _end(self, device: Device, how: str) -> None:
-        client = device.client
-        assert client is not None
-        if how == "cut":
-            client.cut()
-        elif how == "reset":
-            client.reset()
-        elif how == "disconnect" and device.is_connected:
-            device.has_left = True
-            client.send(wire.DISCONNECT)
-        elif how == "break the rules":
-            client.send(wire.publish("#"))
-        elif how == "break off":
-            client.send(wire.publish("t", b"never sent", 1, 1)[:7])
-            client.reset()
-        elif how == "settle":
-            self.rest()
-        self.sync()
+            self._end(device, how, expiry_s)
 
     @chosen_step
-    def subscribe(self, at: int, filters: list[tuple[str, int]], is_loose: bool) -> None:
+    def subscribe(
+        self,
+        at: int,
+        filters: list[tuple[str, int]],
+        options: tuple[bool, bool, int],
+        identified: bool,
+        is_loose: bool,
+    ) -> None:
         device = self.ready(at)
         if device.is_connected and filters:
-            device.subscribe(filters, pump=not is_loose)
+            wanted = [Wanted(name, qos, *options) for name, qos in filters]
+            device.subscribe(wanted, identified=identified, pump=not is_loose)
+            self.sync(is_loose)
+
+    @chosen_step
+    def share(
+        self, at: int, topic_filter: str, qos: int, keeps: bool, identified: bool, is_loose: bool
+    ) -> None:
+        """Become a member of a group, or one with other options."""
+        device = self.ready(at)
+        if device.is_connected:
+            wanted = Wanted(topic_filter, qos, retain_as_published=keeps)
+            device.subscribe([wanted], identified=identified, pump=not is_loose)
             self.sync(is_loose)
 
     @chosen_step
@@ -207,27 +196,42 @@ class BrokerMachine(RuleBasedStateMachine):
             self.sync(is_loose)
 
     @chosen_step
-    def publish(self, at: int, topic: str, qos: int, count: int, size: int, is_loose: bool) -> None:
+    def publish(
+        self,
+        at: int,
+        topic: str,
+        qos: int,
+        count: int,
+        size: int,
+        expiry_s: int | None,
+        aliased: bool,
+        is_loose: bool,
+    ) -> None:
         device = self.ready(at)
         if device.is_connected:
-            data = b"".join(self._publish(device, topic, qos, False, size) for _ in range(count))
+            data = b"".join(
+                self._publish(device, topic, qos, size=size, expiry_s=expiry_s, aliased=aliased)
+                for _ in range(device.may_publish(qos, count))
+            )
             device.send(data, pump=not is_loose)
             self.sync(is_loose)
 
     @chosen_step
-    def publish_several(self, at: int, topics: list[str], qos: int) -> None:
+    def publish_several(self, at: int, topics: list[str], qos: int, aliased: bool) -> None:
         device = self.ready(at)
         if device.is_connected:
-            data = b"".join(self._publish(device, topic, qos, False, 0) for topic in topics)
-            device.send(data)
+            topics = topics[: device.may_publish(qos, len(topics))]
+            device.send(
+                b"".join(self._publish(device, topic, qos, aliased=aliased) for topic in topics)
+            )
             self.sync()
 
     @chosen_step
-    def retain(self, at: int, topic: int, qos: int, size: int) -> None:
+    def retain(self, at: int, topic: int, qos: int, size: int, expiry_s: int | None) -> None:
         device = self.ready(at)
-        if device.is_connected:
+        if device.is_connected and device.may_publish(qos, 1):
             name = f"r/{device.client_id}/{topic}"
-            data = self._publish(device, name, qos, True, size)
+            data = self._publish(device, name, qos, retain=True, size=size, expiry_s=expiry_s)
             message = self.world.messages[-1]
             device.send(data)
             self.sync()
@@ -235,12 +239,6 @@ class BrokerMachine(RuleBasedStateMachine):
             is_open = device.client is not None and device.client.channel.close == CLOSE_NO
             if not qos and is_prompt and is_open:
                 self.world.retain_settled(message)
-
-    def _publish(self, device: Device, topic: str, qos: int, retain: bool, size: int) -> bytes:
-        device.repeat_all()
-        message = self.world.new_message(device.client_id, topic, qos, retain, size)
-        self.world.sent(message)
-        return device.publish_packet(message)
 
     @chosen_step
     def acknowledge(self, at: int, count: int, is_loose: bool) -> None:
@@ -259,6 +257,8 @@ class BrokerMachine(RuleBasedStateMachine):
             return
         if what == "acks":
             device.acks_at_once = not device.acks_at_once
+        elif what == "decline":
+            device.declines = not device.declines
         elif what == "ping" and device.is_connected:
             device.send(wire.PINGREQ)
         elif client is not None and client.room_bytes is not None:
@@ -277,79 +277,14 @@ class BrokerMachine(RuleBasedStateMachine):
         for session in self.world.sessions.values():
             # A clean CONNECT that came to nothing may have ended it already, and nobody was told.
             if not session.connection and not self.world.is_doubtful(session):
-                assert self.rig.now < session.detached_at + SESSION_TIMEOUT_S
+                assert self.rig.now < session.detached_at + session.expiry_s
 
     @precondition(lambda self: self.is_late or self.asks_outside)
     @chosen_step
     def settle(self) -> None:
         self.rest()
 
-    def rest(self) -> None:
-        """Let every answer come, and the answers to what clients then send."""
-        for _ in range(1_000):
-            self.sync()
-            asked = len(self.rig.requests)
-            self.rig.settle()
-            self.sync()
-            if len(self.rig.requests) == asked:
-                return
-        raise AssertionError("requests without end")
-
     # Comparison
-
-    def sync(self, is_loose: bool = False) -> None:
-        """Let the broker and the clients do what is to do, and tell the world of it."""
-        self.world.step += 1
-        if is_loose:
-            return
-        for _ in range(10_000):
-            self.rig.pump()
-            self._take_facts()
-            is_busy = False
-            for device in self.devices:
-                is_busy |= device.read()
-            if not is_busy:
-                return
-        raise AssertionError("clients and broker never come to rest")
-
-    def _take_facts(self) -> None:
-        rig = self.rig
-        while self.facts_seen < len(rig.facts):
-            fact = rig.facts[self.facts_seen]
-            now = rig.fact_times[self.facts_seen]
-            self.facts_seen += 1
-            assert fact.error is None, fact
-            if fact.channel and fact.channel not in self.opened:
-                continue  # no device's
-            if fact.name == "client.connected":
-                self._connected(fact)
-            elif fact.name == "client.disconnected":
-                self._disconnected(fact, now)
-            elif fact.name == "session.expired":
-                session = self.world.sessions[fact.client_id]
-                assert not session.connection
-                assert now >= session.detached_at + SESSION_TIMEOUT_S
-                self.world.end(session)
-
-    def _connected(self, fact: Fact) -> None:
-        opened = self.opened[fact.channel]
-        device = opened.device
-        session, is_present = self.world.connected(
-            device.client_id, fact.channel, opened.clean, ", resumed" in fact.detail
-        )
-        if not is_present:
-            device.begin_session(opened.connection)
-        if device.client is not None and device.client.channel.key == fact.channel:
-            device.session = session
-            device.expects_present = is_present
-
-    def _disconnected(self, fact: Fact, now: float) -> None:
-        self.world.disconnected(fact.channel, now)
-        will = self.opened[fact.channel].will
-        if will is not None and fact.cause not in NO_WILL:
-            self.world.sent(will)
-            if not self.refuses and self.rig.limits.queue_full_policy != "refuse":
-                self.world.accepted(will)
 
     @invariant()
     def structures_are_right(self) -> None:
@@ -363,11 +298,14 @@ class BrokerMachine(RuleBasedStateMachine):
         if ws.pending or ws.requests:
             return
         sessions = self.rig.broker._sessions.by_client
-        assert set(self.memory._sessions) == {each.key for each in sessions.values() if each.key}
+        stored = set(self.memory._by_client.values())  # others are handed over, and end then
+        assert stored == {each.key for each in sessions.values() if each.key}
         wills = {}
         for client_id, session in sessions.items():
             if session.channel is not None and session.channel.will is not None:
                 wills[client_id] = session.channel.will
+            elif session.will is not None:
+                wills[client_id] = session.will.will
         assert self.memory._wills == wills
 
     def teardown(self) -> None:
@@ -377,7 +315,8 @@ class BrokerMachine(RuleBasedStateMachine):
         self._let_all_come()
         self._check_retained()
         invariants.check_at_rest(self.rig)
-        self.world.check_nothing_owed(self.rig.broker.stats.dropped_queue_full)
+        stats = self.rig.broker.stats
+        self.world.check_nothing_owed(stats.dropped_queue_full, stats.dropped_session_ended)
         self._check_store_has_nothing_left()
         self._end_all()
         invariants.check_empty(self.rig)
@@ -390,7 +329,11 @@ class BrokerMachine(RuleBasedStateMachine):
         for _ in range(300):
             self.rest()
             if self._let_all_be_there():
-                break
+                before = len(self.rig.requests)
+                self.rig.advance(RETRY_S)  # for what the store has refused
+                self.rest()
+                if before == len(self.rig.requests):
+                    break
         else:
             raise AssertionError("clients are closed again and again")
         for device in self.devices:
@@ -411,9 +354,9 @@ class BrokerMachine(RuleBasedStateMachine):
                 is_done = False
                 client.unblock(None)
             session = self.world.sessions.get(device.client_id)
-            if client is None and session is not None and session.is_persistent:
+            if client is None and session is not None and session.expiry_s:
                 is_done = False
-                self._open(device, clean=False)
+                self._open(device, dataclasses.replace(device.manner, clean=False))
         self.rest()
         for device in self.devices:
             device.may_repeat = True
@@ -443,6 +386,11 @@ class BrokerMachine(RuleBasedStateMachine):
             assert stored.waiting[stored.first :] == [], f"{stored.client_id} has a queue there"
 
     def _end_all(self) -> None:
+        for device in self.devices:
+            if device.is_connected:
+                self._end(device, "disconnect")  # so that no will is published any more
+        if self.crowd is not None:
+            self.crowd.cut()
         for client_id in IDS:
             client = self.rig.open(client_id)
             client.send(wire.connect(client_id))
