@@ -289,6 +289,9 @@ def test_what_others_have_subscribed_to_makes_no_difference(qos: int, others: in
     subscribe(client, "a/b/c/#", qos | NO_LOCAL, 3)
     subscribe(client, "$share/g/a/#", qos, 4)
     subscribe(client, "x/#", qos, 5)
+    twin = rig.connect5("d")
+    for number, name in enumerate(("a/b/#", "a/#", "x/#"), 1):
+        subscribe(twin, name, qos, number)
     other = rig.connect5("p")
     for publisher, numbers in ((other, [1, 2, 3]), (client, [1, 2]), (other, [1, 2, 3])):
         for topic, expected in (
@@ -300,6 +303,9 @@ def test_what_others_have_subscribed_to_makes_no_difference(qos: int, others: in
             frames = [frame for frame in client.frames() if frame.kind == 3]
             got = [wire5.read_publish(frame) for frame in frames]
             assert sorted((sorted(each.properties[1::2]), each.retain) for each in got) == expected
+            assert sorted(one(twin).properties[1::2]) == {"a/b/c": [1, 2], "a/d": [2]}.get(
+                topic, [3]
+            )
     rig.no_faults()
 
 
