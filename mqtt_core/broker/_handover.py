@@ -182,9 +182,7 @@ class Handing:
             size = entry.message.size_bytes
             ws.orphaned_bytes -= size
             ws.undelivered.count -= size
-            expires_at = entry.message.expires_at
-            if expires_at and expires_at <= ws.wall:  # [MQTT-3.3.2-5]
-                ws.stats.messages_expired += 1
+            if self._has_expired(entry):
                 continue
             member = self._offer(entry, AWAY)
             if member is None:
@@ -274,6 +272,10 @@ class Handing:
             kept: list[Queued] = []
             kept_bytes = 0
             for entry in queue.take_loaded():
+                if self._has_expired(entry):
+                    if session.key:
+                        ws.record(Settle(session.key, entry.number))
+                    continue
                 member: Member | None = None
                 if _share_of(entry):
                     member = self._offer(entry, BLOCKED)
@@ -308,6 +310,17 @@ class Handing:
         ws.submit(request, PendingQueuePage(self._queues, session))
 
     # From one member to another
+
+    def _has_expired(self, entry: Queued) -> bool:
+        """Whether it is too late for a message to be sent to anybody; counted.
+
+        [MQTT-3.3.2-5]
+        """
+        expires_at = entry.message.expires_at
+        if not expires_at or expires_at > self._ws.wall:
+            return False
+        self._ws.stats.messages_expired += 1
+        return True
 
     def _offer(self, entry: Queued, last: int) -> Member | None:
         """Another member that has room for a message."""

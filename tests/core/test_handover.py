@@ -410,6 +410,26 @@ def test_what_waits_goes_to_those_who_are_there() -> None:
     invariants.check_at_rest(rig)
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_has_expired_goes_to_nobody_when_its_member_leaves(qos: int) -> None:
+    rig = Rig(max_inflight_messages=1)
+    a = persistent(rig, "a")
+    for number in (1, 2):
+        packet = wire5.publish("t", b"%d" % number, 1, number, prop(0x02, u32(10)))
+        rig.connect5("p").send(packet)
+    assert numbers5(a) == [1]
+    b = rig.connect("b")
+    b.subscribe((SHARED, qos))
+    rig.advance(10)
+    a.cut()
+    assert b.publishes() == []
+    assert rig.broker.stats.messages_expired == 1
+    a = connect5(rig, "a", prop(0x11, u32(1_000)), clean=False)
+    assert acked5(a) == [1]
+    assert a.take() == b""
+    invariants.check_at_rest(rig)
+
+
 def test_what_finds_no_room_waits_for_its_member() -> None:
     rig = Rig(max_inflight_messages=1, max_queued_messages=10)
     a = persistent(rig, "a")
