@@ -295,7 +295,7 @@ class Connecting:
         if record is not None and record.session == attempt.stale_key:
             record = None
         stored_key = 0 if record is None else record.session
-        is_unborn = stored_key != 0 and sessions.unborn.get(client_id) == stored_key
+        is_unborn = stored_key in sessions.unborn.get(client_id, ())
         known = sessions.get(client_id)
         if known is None or known.key != stored_key:
             attempt.lost_key = 0 if known is None else known.key
@@ -315,7 +315,10 @@ class Connecting:
             attempt.new_key = stored_key
         if is_kept and not attempt.new_key and (connect.clean_start or not stored_key):
             attempt.new_key = ws.next_number()
-            sessions.unborn[client_id] = attempt.new_key
+            unborn = {attempt.new_key}
+            if is_unborn:
+                unborn.add(stored_key)  # still there if the store refuses
+            sessions.unborn[client_id] = unborn
             operations.append(SaveSession(attempt.new_key, client_id))
         if connect.will is not None or (known is not None and known.has_will):
             # [v3 MQTT-3.1.2-8]
@@ -333,15 +336,17 @@ class Connecting:
         sessions = self._sessions
         if client_id in sessions.claims:
             return  # the newest deals with what it finds in the store
-        key = sessions.unborn.pop(client_id, 0)
-        if key:
+        for key in sessions.unborn.pop(client_id, ()):
             self._ws.record(EndSession(key))
 
     def committed(self, attempt: Attempt) -> None:
         """All is stored: take over, answer, and bring the session to life."""
         sessions = self._sessions
-        if attempt.ended_key and sessions.unborn.get(attempt.client_id) == attempt.ended_key:
-            del sessions.unborn[attempt.client_id]
+        unborn = sessions.unborn.get(attempt.client_id)
+        if unborn is not None:
+            unborn.discard(attempt.ended_key)
+            if not unborn:
+                del sessions.unborn[attempt.client_id]
         if attempt.is_over:
             self._undo(attempt)
             return

@@ -91,7 +91,8 @@ class Sessions:
     ) -> None:
         self.by_client: Final[dict[str, Session]] = {}
         self.claims: Final[dict[str, Attempt]] = {}  # the newest attempt of each client
-        self.unborn: Final[dict[str, int]] = {}  # keys stored for attempts without CONNACK yet
+        # Keys of sessions stored for attempts without CONNACK yet: the store has one, if any.
+        self.unborn: Final[dict[str, set[int]]] = {}
         self._ws: Final = workspace
         self._delivery: Final = delivery
         self._handing: Final = Handing(workspace, delivery, choosing, queues)

@@ -10,7 +10,8 @@ from mqtt_core import CLIENT, Connect, Connection, LocalProtocolError, PubAck, S
 from mqtt_core._topics import TopicCache
 from mqtt_core.broker import GRACEFUL, IMMEDIATE, MemoryEngine, SaveWill
 from mqtt_core.broker._router import Matches
-from tests.core import wire
+from tests.core import wire, wire5
+from tests.model import invariants
 from tests.rig import (
     Asking,
     Client,
@@ -405,6 +406,34 @@ def test_an_unborn_session_stays_unborn_when_a_later_write_fails() -> None:
     third.send(wire.connect("a", clean=False))
     rig.settle()
     assert third.take() == wire.connack(present=False)
+
+
+@pytest.mark.parametrize("answered", ["second", "third"])
+def test_an_unborn_session_stays_unborn_when_a_clean_start_in_its_place_fails(
+    answered: str,
+) -> None:
+    rig = Rig()
+    engine = HoldingEngine(RefusingEngine(rig.engine, writes(SaveWill)))
+    rig.engine = engine
+    first = rig.open("first")
+    first.send(wire.connect("a", clean=False))
+    engine.release()
+    rig.pump()
+    second = rig.open("second")
+    kept = wire5.prop(0x11, wire5.u32(100))
+    second.send(wire5.connect("a", kept, clean=True, will=wire5.Will5("w")))
+    if answered == "second":
+        rig.settle()
+        assert second.take()[2:4] == b"\0\x88"
+    else:
+        engine.release()
+        rig.pump()
+    third = rig.open("third")
+    third.send(wire.connect("a", clean=False))
+    while engine.release_last():
+        rig.pump()
+    assert third.take() == wire.connack(present=False)
+    invariants.check_at_rest(rig)
 
 
 @pytest.mark.parametrize("window", [1, 10])
