@@ -101,6 +101,7 @@ START: Choices = {
     "levels": Several(LEVELS, len(IDS), len(IDS)),
     "persistent": Several(BOOLEANS, len(IDS), len(IDS)),
     "takes": Several(TAKES, len(IDS), len(IDS)),
+    "is_slow": Several(OneOf((False, False, True)), len(IDS), len(IDS)),
     "filters": Several(SUBSCRIPTIONS, len(IDS), len(IDS)),
     "shares": Several(OneOf([None] * 4 + list(product(SHARED, (1, 2)))), len(IDS), len(IDS)),
 }

@@ -68,6 +68,7 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
         levels: list[int],
         persistent: list[bool],
         takes: list[Takes],
+        is_slow: list[bool],
         filters: list[list[tuple[str, int]]],
         shares: list[tuple[str, int] | None],
     ) -> None:
@@ -104,6 +105,7 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
                 expiry_s = SESSION_TIMEOUT_S if persistent[at] else 0
                 manner = Manner(5, not persistent[at], expiry_s, takes[at])
             device = Device(self.rig, self.world, client_id, manner)
+            device.acks_at_once = not is_slow[at]
             self.devices.append(device)
             self._open(device, manner)
             self.rest()
