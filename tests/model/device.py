@@ -419,7 +419,7 @@ class Device:
         outgoing = self.outgoing.pop(packet_id)
         message = outgoing.message
         if reason == QUOTA_EXCEEDED:  # the exchange is over, and nobody has the message
-            assert not self.world.takes_wills, f"{message} is refused"
+            assert not self.world.takes_all, f"{message} is refused"
             return
         assert reason in (0, NO_MATCHING_SUBSCRIBERS), f"{message}: {reason:#x}"
         if reason and message.sends == 1:

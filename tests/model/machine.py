@@ -83,7 +83,7 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
             is_reliable=not self.refuses,
             has_room=not self.is_tight,
             redelivers=redelivers,
-            takes_wills=not self.is_tight or policy != "refuse",
+            takes_all=not self.is_tight or policy != "refuse",
         )
         self.rig = Rig(
             policy=Asking() if self.asks_outside else AllowAll(),

@@ -36,7 +36,7 @@ class Wills:
         """The broker publishes a will."""
         world = self._world
         world.sent(message)
-        if is_certain and world.is_reliable and world.takes_wills:
+        if is_certain and world.is_reliable and world.takes_all:
             world.accepted(message)
 
     def pass_time(self, now: float) -> None:

@@ -30,17 +30,17 @@ class World:
     """All messages and sessions.
 
     `is_reliable` says that the store never refuses; `has_room` that no queue is ever full, and
-    `takes_wills` that none is refused because a queue is; `redelivers` that what was shared with
+    `takes_all` that no message is refused because one is; `redelivers` that what was shared with
     a session goes to another when it ends.
     """
 
     def __init__(
-        self, *, is_reliable: bool, has_room: bool, takes_wills: bool, redelivers: bool
+        self, *, is_reliable: bool, has_room: bool, takes_all: bool, redelivers: bool
     ) -> None:
         self.is_reliable = is_reliable
         self.has_room = has_room
         self.redelivers = redelivers
-        self.takes_wills = takes_wills
+        self.takes_all = takes_all
         self.step = 0
         self.now = 0.0
         self.messages: list[Sent] = []
@@ -459,8 +459,9 @@ class World:
             session.forget_retained(message.topic)
 
     def _check_order(self, session: Session, copy: Copy, message: Sent) -> None:
-        if message.sends > 1 and (message.qos == 1 or not self.is_reliable):
-            # To one who has subscribed meanwhile a repeat at QoS 1 is a new message; and a store
+        is_taken_at_once = self.is_reliable and self.takes_all
+        if message.sends > 1 and (message.qos == 1 or not is_taken_at_once):
+            # To one who has subscribed meanwhile a repeat at QoS 1 is a new message; and a broker
             # that has refused it may have taken others that were sent behind it.
             return
         key = (message.source, message.topic, message.qos, copy.qos)
