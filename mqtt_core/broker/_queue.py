@@ -80,7 +80,7 @@ class Queue:
         self, number: int, qos: int, message: Message, particulars: Particulars | None = None
     ) -> None:
         """Append a message to be kept here."""
-        self._note_expiry(number, message)
+        self._note_expiry(number, message.expires_at)
         entry = Queued(number, qos, message, particulars)
         if qos == 0:
             if self._qos_0 is None:
@@ -93,8 +93,7 @@ class Queue:
         self.count += 1
         self.size_bytes += message.size_bytes
 
-    def _note_expiry(self, number: int, message: Message) -> None:
-        expires_at = message.expires_at
+    def _note_expiry(self, number: int, expires_at: float) -> None:
         if expires_at:
             expiring = self._expiring
             if expiring is None:
@@ -146,11 +145,12 @@ class Queue:
 
     def add_message_stored(self, number: int, message: Message) -> None:
         """Count a message that only the engine has from now on."""
-        self._note_expiry(number, message)
-        self.add_stored(number, message.size_bytes)
+        self.add_stored(number, message.size_bytes, message.expires_at)
 
-    def add_stored(self, number: int, size_bytes: int) -> None:
-        """Count a message that only the engine has."""
+    def add_stored(self, number: int, size_bytes: int, expires_at: float) -> None:
+        """Count a message that only the engine has, by its number and size; `expires_at` in unix
+        seconds, 0 for never."""
+        self._note_expiry(number, expires_at)
         self._stored.append(number << _SIZE_BITS | size_bytes)
         self.count += 1
         self.size_bytes += size_bytes

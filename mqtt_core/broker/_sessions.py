@@ -160,8 +160,8 @@ class Sessions:
         ws.held_identifiers += len(record.held)
         if record.queued:
             queue = Queue()
-            for number, size in record.queued:
-                queue.add_stored(number, size)
+            for number, size, expires_at in record.queued:
+                queue.add_stored(number, size, expires_at)
             session.queue = queue
             ws.count_queued(queue.count, queue.size_bytes)
         return session
@@ -183,7 +183,7 @@ class Sessions:
         stats = ws.stats
         if session.key:
             stats.sessions_detached -= 1
-            ws.record(SaveExpiry(session.key, None))
+            ws.record(SaveExpiry(session.key, None, session.expiry_s))
         stats.count_connected(channel.connection.level, 1)
         if stats.clients_connected > stats.clients_maximum:
             stats.clients_maximum = stats.clients_connected
@@ -210,7 +210,7 @@ class Sessions:
             return
         timer = SessionTimer(self, session)
         session.deadline = ws.deadlines.arm(ws.now + timeout, EXPIRY, timer)
-        ws.record(SaveExpiry(session.key, ws.wall + timeout))
+        ws.record(SaveExpiry(session.key, ws.wall + timeout, timeout))
         if self._handing.concerns(session):
             self._handing.away(session)
 
