@@ -414,7 +414,35 @@ def _release(source: object) -> bool:
 # Engines
 
 
-class HoldingEngine:
+class EngineAround:
+    """Passes everything on to another engine; its subclasses change a part of that."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+
+    @property
+    def last_number(self) -> int:
+        """The greatest number in use."""
+        return self.inner.last_number
+
+    def start(self, on_answers: Callable[[], None]) -> None:
+        """A broker begins to work with it."""
+        self.inner.start(on_answers)
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+        self.inner.submit(request)
+
+    def take_completions(self) -> list[Completion]:
+        """What has been decided."""
+        return self.inner.take_completions()
+
+    def close(self) -> None:
+        """Nobody works with it any more."""
+        self.inner.close()
+
+
+class HoldingEngine(EngineAround):
     """Does at once what it is asked to, and says so only when a test lets it.
 
     Operations take effect in the order submitted, as the contract of an engine wants; only the
@@ -422,14 +450,9 @@ class HoldingEngine:
     """
 
     def __init__(self, inner: Engine) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.held: list[tuple[Request, Completion]] = []
         self._ready: list[Completion] = []
-
-    @property
-    def last_number(self) -> int:
-        """The greatest number in use."""
-        return self.inner.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -474,24 +497,19 @@ class LateEngine(HoldingEngine):
         return ready
 
 
-class RefusingEngine:
+class RefusingEngine(EngineAround):
     """Fails the requests that `refuses` says, and only these; they have no effect.
 
     A request that wants no completion is never refused: nobody would hear of it.
     """
 
     def __init__(self, inner: Engine, refuses: Callable[[int, Request], bool] | int) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.count = 0
         self.refused: list[Request] = []
         self.is_quota = False
         self._refuses = refuses
         self._failed: list[Completion] = []
-
-    @property
-    def last_number(self) -> int:
-        """The greatest number in use."""
-        return self.inner.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request; `refuses` is given its number, from 1, and the request."""

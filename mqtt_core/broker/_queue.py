@@ -147,7 +147,7 @@ class Queue:
         """Count a message that only the engine has from now on."""
         self.add_stored(number, message.size_bytes, message.expires_at)
 
-    def add_stored(self, number: int, size_bytes: int, expires_at: float) -> None:
+    def add_stored(self, number: int, size_bytes: int, expires_at: float = 0.0) -> None:
         """Count a message that only the engine has, by its number and size; `expires_at` in unix
         seconds, 0 for never."""
         self._note_expiry(number, expires_at)

@@ -530,7 +530,7 @@ def test_a_queue_gives_up_what_it_has_and_takes_it_back() -> None:
     queue = Queue()
     message = make_message("t", b"x", 1)
     for number in (1, 2):
-        queue.add_stored(number, message.size_bytes)
+        queue.add_message_stored(number, message)
     queue.add(3, 0, message)
     queue.load([Queued(1, 1, message)])
     assert [entry.number for entry in queue.here()] == [1, 3]

@@ -23,7 +23,7 @@ from mqtt_core.broker import (
 from tests.core import wire
 from tests.core.test_delivery import acknowledge
 from tests.model import invariants
-from tests.rig import Client, HoldingEngine, RefusingEngine, Rig, writes
+from tests.rig import Client, EngineAround, HoldingEngine, RefusingEngine, Rig, writes
 
 Refuses = Callable[[int, Request], bool]
 
@@ -157,18 +157,8 @@ def test_the_number_of_retained_messages_is_that_of_the_newest_write() -> None:
     assert rig.broker.stats.retained_messages == 2
 
 
-class Taciturn:
+class Taciturn(EngineAround):
     """An engine that does not say how many messages it retains."""
-
-    def __init__(self, inner: MemoryEngine) -> None:
-        self.inner = inner
-
-    @property
-    def last_number(self) -> int:
-        return self.inner.last_number
-
-    def submit(self, request: Request) -> None:
-        self.inner.submit(request)
 
     def take_completions(self) -> list[Completion]:
         return [
