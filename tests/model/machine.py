@@ -368,7 +368,7 @@ class BrokerMachine(RuleBasedStateMachine):
         for client_id, session in sessions.items():
             if session.channel is not None and session.channel.will is not None:
                 wills[client_id] = session.channel.will
-        assert self.memory._wills == wills
+        assert {key: stored.will for key, stored in self.memory._wills.items()} == wills
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):
