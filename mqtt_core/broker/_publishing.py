@@ -480,6 +480,10 @@ class Publishing:
 
     # From the broker itself
 
+    def sweep_always(self) -> None:
+        """Retained messages are there that were stored before: see to those that expire."""
+        self._sweeping.always()
+
     def publish(self, message: Message) -> None:
         """Publish a message that no client sent."""
         self._route(message, None, None, None)

@@ -1,7 +1,7 @@
 """Has the storage engine forget retained messages that have expired (3.3.2.3.3).
 
 Nobody is sent one that has expired; this only gives their room back, once a minute while there
-are any.
+are any, or may be.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mqtt_core.broker._workspace import Workspace
 
 _SWEEP: Final = 1
 _INTERVAL_S: Final = 60.0
+_NEVER: Final = float("inf")
 
 
 @final
@@ -30,6 +31,12 @@ class Sweeping(Timed):
         self._committing: Final = committing
         self._last = 0.0  # unix seconds
         self._is_armed = False
+
+    def always(self) -> None:
+        """Sweep from now on, as long as the broker runs: what was stored before it came may expire
+        at any time."""
+        self._last = _NEVER
+        self.on_deadline(_SWEEP, self._ws.now)
 
     def note(self, expires_at: float) -> None:
         """A message that expires is retained."""

@@ -15,6 +15,7 @@ from mqtt_core.broker import (
     EndSession,
     MemoryEngine,
     Request,
+    SaveExpiry,
     SaveSession,
     SaveWill,
     StaticUsers,
@@ -419,7 +420,7 @@ def test_connack_rests_on_the_claim_and_on_what_is_stored() -> None:
     rig.pump()
     ((write, _),) = engine.held
     assert isinstance(write, Write)
-    assert [type(each) for each in write.operations] == [SaveSession, SaveWill]
+    assert [type(each) for each in write.operations] == [SaveSession, SaveExpiry, SaveWill]
     assert client.take() == b""
     engine.release()
     rig.pump()

@@ -404,6 +404,9 @@ def test_a_client_that_comes_back_meanwhile_keeps_the_rest() -> None:
     assert [type(request) for request, _ in engine.held] == [ReadQueue]
     a = rig.open("a")
     a.send(wire5.connect("a", prop(0x11, u32(1_000)), clean=False))
+    for kind in (ClaimSession, Write):
+        engine.release(kind=kind)
+        rig.pump()
     rig.settle()
     is_accepted(a, present=True)
     got: list[int] = []

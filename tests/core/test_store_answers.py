@@ -318,6 +318,7 @@ def test_a_refusal_of_a_step_of_an_exchange_that_has_ended(kind: type[object]) -
     reader = rig.open()
     reader.send(wire.connect("r", clean=False))
     let_go(rig, engine, kind=ClaimSession)
+    let_go(rig, engine, kind=Write)
     let_go(rig, engine, kind=ReadQueue)
     if kind is SaveReceived:
         let_go(rig, engine)
@@ -339,6 +340,7 @@ def reading(rig: Rig, refuses: Refuses | None) -> tuple[Client, HoldingEngine]:
     reader = rig.open()
     reader.send(wire.connect("r", clean=False))
     let_go(rig, engine, kind=ClaimSession)
+    let_go(rig, engine, kind=Write)
     assert reader.take() == wire.connack(present=True)
     assert isinstance(engine.held[0][0], ReadQueue)
     return reader, engine
