@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mqtt_core.broker._connecting import Attempt
 
 EXPIRY: Final = 1
+_PACKET_IDENTIFIERS: Final = 65_536
 _UNSUBSCRIBED_AT_ONCE: Final = 500
 
 
@@ -140,7 +141,12 @@ class Sessions:
 
     def recover(self, record: SessionRecord) -> None:
         """A session as a broker finds it when it starts. The connection of one that was attached
-        has ended just now.  [MQTT-3.1.2-23]"""
+        has ended just now. Raises `ValueError` for one that there cannot be.  [MQTT-3.1.2-23]"""
+        for sent in record.in_flight:
+            if not 0 < sent.packet_id < _PACKET_IDENTIFIERS:
+                raise ValueError(f"{record.client_id!r} has packet identifier {sent.packet_id}")
+            if sent.message is None and not sent.is_received:
+                raise ValueError(f"{record.client_id!r} has no message {sent.number}")
         ws = self._ws
         session = self.restore(record)
         interval_s = record.interval_s
