@@ -480,9 +480,9 @@ class Publishing:
 
     # From the broker itself
 
-    def sweep_always(self) -> None:
-        """Retained messages are there that were stored before: see to those that expire."""
-        self._sweeping.always()
+    def begin_sweeping(self) -> None:
+        """See to retained messages that were stored before, and expire."""
+        self._sweeping.begin()
 
     def publish(self, message: Message) -> None:
         """Publish a message that no client sent."""

@@ -133,7 +133,7 @@ class Recovery(Pending):
     def _take_wills(self, page: WillsPage) -> None:
         wills = page.wills
         if not wills:
-            self._publishing.sweep_always()
+            self._publishing.begin_sweeping()
             self._stage = _CATCHING_UP
             self.look()
             return
@@ -160,10 +160,9 @@ class Recovery(Pending):
     # What is told
 
     def _figures(self) -> str:
-        return (
-            f"{self._session_count} sessions with {self._message_count} messages, "
-            f"{self._will_count} wills"
-        )
+        sessions = _count(self._session_count, "session")
+        messages = _count(self._message_count, "message")
+        return f"{sessions} with {messages}, {_count(self._will_count, 'will')}"
 
     def _tell_progress(self) -> None:
         ws = self._ws
@@ -183,3 +182,7 @@ class Recovery(Pending):
             "cause and start again, or start with another store",
             error=error,
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

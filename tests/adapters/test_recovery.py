@@ -53,7 +53,7 @@ def test_a_server_goes_on_where_another_one_has_ended(runtime: str, mode: int) -
     engine = ThreadedEngine(memory)
     with RunningServer(runtime, engine=engine) as server:
         fact = server.next_fact("store.recovered")
-        assert fact.detail.startswith("1 sessions with 1 messages, 0 wills in ")
+        assert fact.detail.startswith("1 session with 1 message, 0 wills in ")
         with Client(server.address).open("away", clean=False) as away:
             received = away.receive_packet()
             # With DUP if it was sent before the server had seen the client go.
