@@ -121,7 +121,7 @@ def _serve(
     ] = None,
     data_dir: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Folder of the durable store; not in this version."),
+        typer.Option(metavar="DIR", help="Folder of the durable store. [default: iotd-data]"),
     ] = None,
     in_memory: Annotated[
         bool,

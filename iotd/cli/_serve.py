@@ -15,6 +15,7 @@ from iotd._version import __version__
 from iotd.cli._config import load_or_tell
 from iotd.cli._policy import policy_of
 from iotd.cli._program import CannotRunError, build, event_loop, python
+from iotd.cli._store import open_store
 from iotd.config import Settings, printable
 from mqtt_core.broker import Decision
 
@@ -61,6 +62,7 @@ def serve(file: Path | None, flags: Mapping[str, object]) -> int:
         settings.listen_addresses,
         limits=settings.limits,
         policy=policy,
+        engine=open_store(settings, log),
         on_fact=log.fact,
         authenticator=None if authenticator is None else authenticator.submit,
         version=f"iotd version {__version__}",
@@ -88,10 +90,9 @@ def _tell_ready(log: Log, settings: Settings, loop: str, listeners: list[str]) -
         listeners=listeners,
         pid=os.getpid(),
     )
-    where = settings.origins["storage.in_memory"]
-    (log.warning if where.layer == "default" else log.info)(
-        "storage.in_memory", detail="sessions, queues and retained messages are lost at a restart"
-    )
+    if settings.data_dir is None:
+        detail = "sessions, queues and retained messages are lost at a restart"
+        log.info("storage.in_memory", detail=detail)
     for warning in settings.warnings:
         log.warning("configuration.warning", detail=warning)
     _tell_descriptors(log, settings)
