@@ -10,8 +10,10 @@ from mqtt_core.broker import (
     Claimed,
     ClaimSession,
     Completion,
+    Done,
     DropExpired,
     Engine,
+    Failed,
     InFlight,
     MemoryEngine,
     ReadSessions,
@@ -559,6 +561,44 @@ def test_retained_messages_are_there_until_they_expire() -> None:
     assert rig.broker.stats.retained_messages == 1
 
 
+class Taciturn(EngineAround):
+    """An engine that does not say how many messages it retains."""
+
+    def take_completions(self) -> list[Completion]:
+        return [
+            Done(each.request_id) if isinstance(each, Done) else each
+            for each in self.inner.take_completions()
+        ]
+
+
+@pytest.mark.parametrize(("is_known", "sweeps"), [(True, 1), (False, 11)])
+def test_an_empty_store_is_swept_no_more(is_known: bool, sweeps: int) -> None:
+    rig = quiet_rig()
+    if not is_known:
+        rig.engine = Taciturn(rig.engine)
+    rig.crash()
+    rig.advance(600)
+    writes = [each for each in rig.requests if isinstance(each, Write)]
+    assert len(writes) == sweeps
+
+
+def test_a_sweep_at_the_start_that_is_refused_is_tried_again() -> None:
+    rig = quiet_rig()
+    rig.connect5("p").send(
+        wire5.publish("r", b"x", 1, 1, message_expiry(10), retain=True),
+        wire5.publish("s", b"x", 1, 2, message_expiry(1_000), retain=True),
+    )
+    stored = memory(rig)
+    rig.engine = RefusingEngine(stored, 3)
+    rig.crash(away_s=60)
+    assert rig.broker.stats.store_failures == 1
+    assert stored.retained.count == 2
+    rig.advance(61)
+    assert stored.retained.count == rig.broker.stats.retained_messages == 1
+    rig.advance(1_000)
+    assert stored.retained.count == rig.broker.stats.retained_messages == 0
+
+
 def test_the_time_of_waiting_messages_goes_on() -> None:
     rig = quiet_rig(max_queued_messages=2)
     a = rig.connect5("a", KEPT, clean=False)
@@ -680,6 +720,17 @@ def test_a_store_that_cannot_be_read_stops_the_broker(refused: int) -> None:
     rig.engine = engine
     rig.crash()
     assert told(rig) == [b"gone"]
+
+
+def test_a_refusal_that_comes_when_the_broker_stops_anyway() -> None:
+    rig, _ = rig_in_recovery()
+    rig.broker.shut_down(IMMEDIATE, rig.now)
+    (request,) = (each for each in rig.requests[-1:] if isinstance(each, ReadSessions))
+    rig.broker.completed(Failed(request.request_id, "too late"), rig.now)
+    rig.pump()
+    assert rig.broker.recovery_failure == ""
+    assert rig.broker.is_stopped
+    assert rig.broker.stats.store_failures == 0
 
 
 class Impossible(EngineAround):
