@@ -12,6 +12,7 @@ so a read finds exactly what was submitted before it.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Any, Final, cast, final
 
 from adapters.storage._batch import Batch, Gathered
 from adapters.storage._database import Connect, Report, connect, open_database
+from adapters.storage._errors import explain
 from adapters.storage._folding import Folding
-from adapters.storage._index import MOST_NUMBERS, MOST_TARGETS
+from adapters.storage._index import MOST_NUMBERS, MOST_TARGETS, number_of
 from adapters.storage._limits import FSYNC, LEVELS, Mark, StoreLimits
 from adapters.storage._loading import Progress
 from adapters.storage._notices import Notice, Notify, log_notice
@@ -38,6 +40,7 @@ from mqtt_core.broker import (
     MatchRetained,
     Operation,
     PutRetained,
+    Queued,
     QueuePage,
     ReadQueue,
     ReadSessions,
@@ -127,6 +130,8 @@ class SqliteEngine:
         self._retry_at = 0.0  # while the disk refuses, when it is tried again
         self._is_troubled = False
         self._is_rung = False
+        self._refused = 0
+        self._last_failure = ""
         self._on_answers: Callable[[], None] = _ignore
         self._on_notice: Final = on_notice
         self._hope_s: Final = hope_s
@@ -163,18 +168,19 @@ class SqliteEngine:
     def close(self) -> None:
         """Store what has been submitted, and let go of the file. Raises `OSError` where something
         could not be stored."""
-        if self._folding.batch.writes:
-            self._hand_over()
-        self._worker.close()
+        refused = self._refused
+        for _ in range(2):  # again with what is kept of a commit that failed meanwhile
+            if self._folding.batch.writes:
+                self._hand_over()
+            self._worker.close()
+            self._take_results()
         reason = ""
-        while self._outstanding:
-            job = self._outstanding.popleft()
-            if isinstance(job, Commit):
-                reason = reason or job.failure
+        if self._refused > refused or self._folding.batch.writes:
+            reason = self._last_failure
         try:
             self._database.close()
-        except Exception as error:  # noqa: BLE001  all is committed but for what `reason` says
-            reason = reason or str(error)
+        except sqlite3.Error as error:
+            reason = reason or explain(error)
         if reason:
             raise OSError(f"not all that was submitted could be stored: {reason}")
 
@@ -213,11 +219,14 @@ class SqliteEngine:
         batch = folding.batch
         folding.fold(write)
         request_id = write.request_id
-        if write.rests or write.live:
+        is_settled = not (batch.writes or self._commits)
+        if write.rests or write.live or not is_settled:
+            # One that changes nothing would, perhaps, if one before it is refused.
             batch.writes.append(write)
+            write.rests = write.rests or not write.live
             if request_id and write.rests:
                 batch.is_urgent = True
-            else:
+            elif not batch.is_empty:
                 self._wait(batch, self._hope_s if request_id else self._lazy_s)
         elif request_id:
             self._done(write)
@@ -227,7 +236,7 @@ class SqliteEngine:
                 if not (each.live or each.rests or each.is_done):
                     self._done(each)
             folding.cancelled.clear()
-            if batch.is_empty and not batch.is_urgent:
+            if batch.is_empty and not batch.is_urgent and not self._commits:
                 batch.writes.clear()
                 batch.due = 0.0
                 self._worker.due_at = NEVER
@@ -304,9 +313,13 @@ class SqliteEngine:
             if not ids:
                 self._completions.append(QueuePage(request_id, []))
                 return
+            unwritten: dict[int, Queued] = {}
+            if is_touched and is_again:
+                unwritten = self._unwritten(ids)
+                is_touched = False
 
             def fetching(connection: Any) -> Completion:
-                return QueuePage(request_id, read_queued(connection, ids))
+                return QueuePage(request_id, read_queued(connection, ids, unwritten))
 
         elif isinstance(request, ClaimSession):
             session = self._index.by_client.get(request.client_id)
@@ -343,6 +356,19 @@ class SqliteEngine:
         self._outstanding.append(fetch)
         self._worker.hand_over(fetch)
 
+    def _unwritten(self, ids: list[int]) -> dict[int, Queued]:
+        """Deliveries that only the batch has."""
+        batch = self._folding.batch
+        found: dict[int, Queued] = {}
+        for each in ids:
+            added = batch.added.get(each)
+            if added is not None:
+                number = number_of(each)
+                target = added.target
+                message = batch.messages[number]
+                found[each] = Queued(number, target.qos, message, target.particulars)
+        return found
+
     # To the thread and back
 
     def _hand_over(self) -> None:
@@ -360,6 +386,14 @@ class SqliteEngine:
     def take_completions(self) -> list[Completion]:
         """What has been decided since the last call."""
         self._is_rung = False  # before looking: what comes from now on rings again
+        self._take_results()
+        self._hand_over_if_due()
+        completions = self._completions
+        if completions:
+            self._completions = []
+        return completions
+
+    def _take_results(self) -> None:
         results = self._worker.results
         while results:
             result = results.popleft()
@@ -372,11 +406,6 @@ class SqliteEngine:
                     self._committed(result)
                 else:
                     self._fetched(result)
-        self._hand_over_if_due()
-        completions = self._completions
-        if completions:
-            self._completions = []
-        return completions
 
     def _hand_over_if_due(self) -> None:
         folding = self._folding
@@ -423,6 +452,7 @@ class SqliteEngine:
         """A commit has come to nothing. Its writes are refused, but for those that nobody would
         hear of: they stay, and are tried again with what has come since."""
         self._stumbled(job.failure)
+        self._last_failure = job.failure
         later = [each for each in self._outstanding if isinstance(each, Commit)]
         reads = [each for each in self._outstanding if isinstance(each, Fetch)]
         self._outstanding.clear()
@@ -437,6 +467,7 @@ class SqliteEngine:
         for write in job.batch.writes:
             if write.request_id and not write.is_done:
                 write.is_done = True
+                self._refused += 1
                 self._completions.append(Failed(write.request_id, job.failure))
         for batch in batches:
             for write in batch.writes:

@@ -52,14 +52,21 @@ class Seen:
         return 1 + len(self.flights) + len(self.queued)
 
 
-def read_queued(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Queued]:
-    """Deliveries that wait. Raises `RecordDamagedError`."""
-    found = _rows(connection, _QUEUED, ids)
-    if len(found) < len(ids):
-        missing = sorted(number_of(each) for each in set(ids) - set(found))
+def read_queued(
+    connection: sqlite3.Connection, ids: Sequence[int], unwritten: dict[int, Queued]
+) -> list[Queued]:
+    """Deliveries that wait; those that are not written yet are given. Raises
+    `RecordDamagedError`."""
+    stored = [each for each in ids if each not in unwritten] if unwritten else ids
+    found = _rows(connection, _QUEUED, stored)
+    if len(found) < len(stored):
+        missing = sorted(number_of(each) for each in set(stored) - set(found))
         raise RecordDamagedError(f"stored messages are missing: {_some(missing)}")
     entries: list[Queued] = []
     for delivery in ids:
+        if delivery in unwritten:
+            entries.append(unwritten[delivery])
+            continue
         qos, particulars, record = found[delivery]
         assert record is not None
         message = _decoded(delivery, record)

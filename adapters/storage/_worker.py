@@ -114,14 +114,15 @@ class Worker:
                 self._changed.notify()
 
     def close(self) -> None:
-        """Carry out what is left, without patience, and end. Blocks."""
+        """Carry out what is left, without patience, and end. Blocks; may be called again."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
-        if self._thread is None:
-            self._run()
-        else:
+        if self._thread is not None:
             self._thread.join()
+            self._thread = None
+        self._ring = _ignore
+        self._run()
 
     # On its own thread
 
@@ -183,19 +184,18 @@ class Worker:
         until = NEVER
         pause = _FIRST_PAUSE_S
         while True:
-            error = self._try(job.rows)
-            if error is None:
+            reason, is_hopeless = self._try(job.rows)
+            if not reason:
                 self._is_sick = False
                 self._may_tidy = True
                 return
             now = monotonic()
-            reason = self._explained(error)
             if until == NEVER:
                 until = now + self._patience_s
                 if not self._is_sick:
                     self.results.append(Stumble(reason))
                     self._ring()
-            if self._is_sick or self._is_closing or now >= until or _is_hopeless(error):
+            if self._is_sick or self._is_closing or now >= until or is_hopeless:
                 self._is_sick = True
                 self._epoch += 1
                 job.failure = reason
@@ -204,8 +204,9 @@ class Worker:
                 self._changed.wait(min(pause, until - now))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _try(self, rows: Rows) -> Exception | None:
-        """Write a batch, or nothing of it; what went wrong."""
+    def _try(self, rows: Rows) -> tuple[str, bool]:
+        """Write a batch, or nothing of it. Returns what went wrong, and whether trying again soon
+        is of no use: never the error itself, which would keep statements of SQLite alive."""
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -217,12 +218,12 @@ class Worker:
                     connection.execute("ROLLBACK")
             except sqlite3.Error:
                 pass  # the first error says more
-            return error
+            return self._explained(error), _is_hopeless(error)
         try:
             self.used_bytes = self._database.used_bytes()
         except sqlite3.Error:
             pass  # it is stored; how much there is will be known after the next
-        return None
+        return "", False
 
     def _explained(self, error: Exception) -> str:
         if is_damage(error):

@@ -30,6 +30,7 @@ from mqtt_core.broker import (
     WillsPage,
     Write,
 )
+from tests.storage.disk import Disk
 
 WAIT_S = 60.0  # for a thread that does not answer at all; no test takes that long
 PLENTY = 1 << 40
@@ -136,20 +137,40 @@ class Driver:
 class Kind:
     """A way to make an engine, and what becomes of its data when it ends."""
 
-    def __init__(self, name: str, make: Callable[[Path, Limits], Engine], is_durable: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[Path, Limits, Disk], Engine],
+        is_durable: bool,
+        is_idle: Callable[[Engine], bool],
+    ) -> None:
         self.name = name
         self.make = make
         self.is_durable = is_durable
+        self.is_idle = is_idle  # nothing is being written
 
 
-def sqlite(folder: Path, limits: Limits) -> SqliteEngine:
-    """An engine that waits as long for what may cancel out as a test lets it."""
-    return SqliteEngine(folder, limits, hope_s=WAIT_S, patience_s=0.0, retry_s=0.0)
+def sqlite(folder: Path, limits: Limits, disk: Disk) -> SqliteEngine:
+    """An engine that writes nothing by itself of what nobody waits for, or what may cancel out."""
+    return SqliteEngine(
+        folder,
+        limits,
+        connect=disk.connect,
+        hope_s=WAIT_S,
+        lazy_s=WAIT_S,
+        patience_s=0.0,
+        retry_s=0.0,
+    )
+
+
+def is_sqlite_idle(engine: Engine) -> bool:
+    assert isinstance(engine, SqliteEngine)
+    return not engine._outstanding
 
 
 KINDS = [
-    Kind("memory", lambda folder, limits: MemoryEngine(limits), False),
-    Kind("sqlite", sqlite, True),
+    Kind("memory", lambda folder, limits, disk: MemoryEngine(limits), False, lambda engine: True),
+    Kind("sqlite", sqlite, True, is_sqlite_idle),
 ]
 """Every engine passes the same tests: another one is another line."""
 
@@ -163,11 +184,12 @@ class Store:
         self.kind = kind
         self.folder = folder / "0"
         self.limits = Limits() if limits is None else limits
+        self.disk = Disk()
         self.driver = self._open()
         self.left: list[Driver] = []
 
     def _open(self) -> Driver:
-        return Driver(self.kind.make(self.folder, self.limits))
+        return Driver(self.kind.make(self.folder, self.limits, self.disk))
 
     def restart(self) -> Driver:
         """Close it and open it again."""
@@ -185,5 +207,6 @@ class Store:
         return self.driver
 
     def close(self) -> None:
+        self.disk.heal()
         for driver in [*self.left, self.driver]:
             driver.engine.close()
