@@ -34,7 +34,8 @@ _READING: Final = 1
 _CATCHING_UP: Final = 2  # with what has become due meanwhile
 _ABANDONED: Final = 3
 
-_PAGE: Final = 2_000  # sessions with all they have, or wills: a few milliseconds
+_PAGE: Final = 2_000  # sessions with all they have: a few milliseconds
+_WILLS: Final = 256  # in a page; each may have 64 KiB
 _PROGRESS_S: Final = 1.0
 
 
@@ -116,7 +117,7 @@ class Recovery(Pending):
 
     def _read_wills(self, after: str) -> None:
         ws = self._ws
-        ws.submit(ReadWills(ws.next_id(), after, _PAGE), self)
+        ws.submit(ReadWills(ws.next_id(), after, _WILLS), self)
 
     def _take_sessions(self, page: SessionsPage) -> None:
         records = page.records

@@ -504,6 +504,17 @@ def test_a_will_reaches_sessions_of_every_page() -> None:
         assert rig.persistent(f"far {number}", present=True).payloads() == [b"gone"]
 
 
+def test_more_wills_than_a_page_has() -> None:
+    rig = quiet_rig(max_inflight_messages=1_000)
+    witness(rig)
+    for number in range(600):
+        rig.connect(f"c{number}", will=("w", b"%d" % number, 1, False))
+    rig.crash()
+    assert len([each for each in rig.requests if isinstance(each, ReadWills)]) == 4
+    assert sorted(map(int, told(rig))) == list(range(600))
+    assert not memory(rig)._wills
+
+
 def test_wills_that_a_shutdown_keeps_are_published_after_the_restart() -> None:
     """The connections have ended without DISCONNECT: at the shutdown, at the latest."""
     rig = quiet_rig()
