@@ -35,6 +35,7 @@ from mqtt_core.broker import (
     ClaimSession,
     Completion,
     Done,
+    EndSession,
     Failed,
     Limits,
     MatchRetained,
@@ -257,6 +258,7 @@ class SqliteEngine:
     def _refusal(self, request_id: int, operations: list[Operation]) -> Failed | None:
         """Why a write cannot be taken, None where it can."""
         adds = False
+        new_sessions = 0
         for operation in operations:
             if isinstance(operation, Append):
                 adds = True
@@ -267,9 +269,13 @@ class SqliteEngine:
                 if not self._retained.has_room(operation.message):
                     return Failed(request_id, "the limit of retained messages is reached", True)
             elif isinstance(operation, SaveSession):
-                reason = self._fullness(self._sessions_mark, len(self._index.sessions))
-                if reason:
-                    return Failed(request_id, reason, True)
+                new_sessions += 1
+            elif isinstance(operation, EndSession) and operation.session in self._index.sessions:
+                new_sessions -= 1
+        if new_sessions > 0:
+            reason = self._fullness(self._sessions_mark, len(self._index.sessions))
+            if reason:
+                return Failed(request_id, reason, True)
         if adds:
             reason = self._fullness(self._bytes_mark, self._worker.used_bytes) or self._fullness(
                 self._messages_mark, self._index.count

@@ -46,7 +46,7 @@ class Mark:
     def __init__(self, name: str, high: int, low_percent: int) -> None:
         self.name: Final = name
         self.high: Final = high
-        self.low: Final = max(1, high * low_percent // 100)
+        self.low: Final = -(-high * low_percent // 100)
         self.is_full = False
 
     def refuses(self, used: int) -> bool:

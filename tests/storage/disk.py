@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,6 +24,7 @@ class Disk:
     def __init__(self) -> None:
         self.steps = 0
         self.commits = 0
+        self.has_tidied = threading.Event()  # some pages have been given back
         self.fails_from = 0
         self.fails_once = False
         self.is_after = False
@@ -75,6 +77,12 @@ class Disk:
             def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
                 run = super().executemany
                 cursor: sqlite3.Cursor = disk.run(sql, lambda: run(sql, parameters))
+                return cursor
+
+            def executescript(self, script: str, /) -> sqlite3.Cursor:
+                cursor = super().executescript(script)
+                if "vacuum" in script:
+                    disk.has_tidied.set()
                 return cursor
 
         return sqlite3.connect(
