@@ -11,7 +11,7 @@ import random
 
 import pytest
 
-from mqtt_core.broker import MemoryEngine
+from mqtt_core.broker import Append, MemoryEngine, Write
 from tests.core.devices import Device, check
 from tests.model import invariants
 from tests.rig import DiskEngine, Rig
@@ -140,4 +140,25 @@ def test_a_history_with_crashes(seed: int) -> None:
             story.rig.advance(chance.random())
         else:
             story.crash(chance.randint(0, 3))
+    story.check()
+
+
+@pytest.mark.parametrize("commits", [0, 1])
+def test_a_wide_fan_out_at_qos_2_is_stored_as_a_whole(commits: int) -> None:
+    """Else a crash between its parts gives a second copy to those of the first."""
+    story = Story(turn_deliveries=230)
+    story.receivers = [Device(story.rig, f"r{number}") for number in range(450)]
+    story.devices = [story.publisher, *story.receivers]
+    story.begin()
+    for receiver in story.receivers:
+        receiver.disconnected()
+    story.finish()
+    story.publish(2)
+    story.rig.pump()
+    (write,) = story.disk.submitted
+    assert isinstance(write, Write)
+    targets = [each.targets for each in write.operations if isinstance(each, Append)]
+    assert [len(each) for each in targets] == [450]
+    story.disk.commit(commits)
+    story.crash()
     story.check()
