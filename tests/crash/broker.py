@@ -30,6 +30,7 @@ class Broker:
             stderr=subprocess.PIPE,
         )
         self.log: Final[list[str]] = []
+        self._is_read = False  # to its end
         self._lines: Final[queue.SimpleQueue[bytes]] = queue.SimpleQueue()
         self._reader: Final = threading.Thread(target=self._read)
         self._reader.start()
@@ -54,7 +55,7 @@ class Broker:
         raise AssertionError("".join(self.log))
 
     def kill(self) -> None:
-        """End it without a chance to say anything."""
+        """End it without a chance to say anything; harmless for one that has ended."""
         self._process.kill()
         self._end()
 
@@ -63,14 +64,18 @@ class Broker:
         self._process.terminate()
         code = self._end()
         assert code == 0, "".join(self.log)
+        errors = [line for line in self.log if json.loads(line)["level"] == "error"]
+        assert not errors, "".join(errors)
 
     def _end(self) -> int:
         code = self._process.wait(_PATIENCE_S)
-        self._reader.join(_PATIENCE_S)
-        while line := self._lines.get(timeout=_PATIENCE_S).decode():
-            self.log.append(line)
-        assert self._process.stderr is not None
-        self._process.stderr.close()
-        faults = [line for line in self.log if '"error"' in line]
+        if not self._is_read:
+            self._reader.join(_PATIENCE_S)
+            while line := self._lines.get(timeout=_PATIENCE_S).decode():
+                self.log.append(line)
+            self._is_read = True
+            assert self._process.stderr is not None
+            self._process.stderr.close()
+        faults = [line for line in self.log if json.loads(line)["event"] == "fault"]
         assert not faults, "".join(faults)
         return code

@@ -16,6 +16,9 @@ from typing import Final
 from tests.crash.broker import Broker
 from tests.crash.fleet import Fleet, Subscriber
 
+Crash = Callable[[Broker], None]
+"""Ends a broker in the midst of its work."""
+
 _MOST_ACKNOWLEDGED: Final = 400  # in one round
 _PUBLISHED: Final = 1_000  # at most in one round, by all together
 
@@ -27,9 +30,10 @@ def run(
     *,
     seed: int,
     durability: str = "fsync",
+    crash: Crash = Broker.kill,
     tell: Callable[[int, str], None] = lambda _number, _figures: None,
 ) -> str:
-    """Kill a broker `rounds` times under load; returns figures, or fails with what is missing."""
+    """Crash a broker `rounds` times under load; returns figures, or fails with what is missing."""
     fleet = Fleet(seed)
     chance = random.Random(seed)
     try:
@@ -40,6 +44,7 @@ def run(
                 fleet.publish_more(_PUBLISHED)
                 enough = fleet.acknowledged + chance.randrange(_MOST_ACKNOWLEDGED)
                 fleet.turn(lambda enough=enough: fleet.acknowledged >= enough)  # type: ignore[misc]
+                crash(broker)
             finally:
                 broker.kill()
             fleet.turn(lambda: False)  # what it had said before
