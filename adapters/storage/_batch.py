@@ -33,14 +33,9 @@ class Gathered:
         self.retained = 0  # how many retained messages there were behind it
 
 
-class Added(NamedTuple):
-    """A delivery that is new in a batch."""
-
-    stored: Stored
-    target: Target
-    size: int
-    expires_at: float
-    writer: Gathered
+Added = tuple[Stored, Target, int, float, Gathered]
+"""A delivery that is new in a batch: session, target, size, when it expires, and the write that
+brought it. Nothing is made more often, hence no class."""
 
 
 class Before(NamedTuple):

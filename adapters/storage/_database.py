@@ -225,7 +225,8 @@ def _open(
         for pragma in (
             "auto_vacuum=INCREMENTAL",  # before the first table
             "journal_mode=WAL",
-            f"synchronous={'FULL' if level == FSYNC else 'OFF'}",
+            # NORMAL syncs the log before it goes into the database: power loss costs its end only.
+            f"synchronous={'FULL' if level == FSYNC else 'NORMAL'}",
             "secure_delete=OFF",  # or each deletion would be written twice
             f"cache_size=-{_CACHE_KIB}",
             "temp_store=MEMORY",

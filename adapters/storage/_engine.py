@@ -140,6 +140,7 @@ class SqliteEngine:
         self._retry_s: Final = retry_s
         store_limits = StoreLimits() if store_limits is None else store_limits
         low = store_limits.low_percent
+        self._is_limited: Final = store_limits.is_any
         self._bytes_mark: Final = Mark("bytes", store_limits.max_bytes, low)
         self._messages_mark: Final = Mark("messages", store_limits.max_messages, low)
         self._sessions_mark: Final = Mark("sessions", store_limits.max_sessions, low)
@@ -211,8 +212,9 @@ class SqliteEngine:
                 return
         self._gather(Gathered(request.request_id, operations))
         batch = self._folding.batch
-        if batch.size >= HOPE_ROWS or (batch.is_urgent and batch.size >= BATCH_ROWS):
-            self._hand_over()
+        if len(batch.writes) >= BATCH_ROWS or len(batch.added) >= BATCH_ROWS:
+            if batch.size >= (BATCH_ROWS if batch.is_urgent else HOPE_ROWS):
+                self._hand_over()
 
     def _gather(self, write: Gathered) -> None:
         """Let a write take effect, and see what it waits for."""
@@ -257,32 +259,34 @@ class SqliteEngine:
 
     def _refusal(self, request_id: int, operations: list[Operation]) -> Failed | None:
         """Why a write cannot be taken, None where it can."""
-        adds = False
+        is_limited = self._is_limited
         new_sessions = 0
+        adds = False
         for operation in operations:
-            if isinstance(operation, Append):
+            kind = type(operation)
+            if kind is Append:
+                append = cast(Append, operation)
                 adds = True
-                if operation.number >= MOST_NUMBERS or len(operation.targets) > MOST_TARGETS:
+                if append.number >= MOST_NUMBERS or len(append.targets) > MOST_TARGETS:
                     return Failed(request_id, _NO_MORE, True)
-            elif isinstance(operation, PutRetained):
+            elif kind is PutRetained:
                 adds = True
-                if not self._retained.has_room(operation.message):
+                if not self._retained.has_room(cast(PutRetained, operation).message):
                     return Failed(request_id, "the limit of retained messages is reached", True)
-            elif isinstance(operation, SaveSession):
+            elif is_limited and kind is SaveSession:
                 new_sessions += 1
-            elif isinstance(operation, EndSession) and operation.session in self._index.sessions:
-                new_sessions -= 1
+            elif is_limited and kind is EndSession:
+                new_sessions -= cast(EndSession, operation).session in self._index.sessions
+        if not is_limited:
+            return None
+        reason = ""
         if new_sessions > 0:
             reason = self._fullness(self._sessions_mark, len(self._index.sessions))
-            if reason:
-                return Failed(request_id, reason, True)
-        if adds:
+        if adds and not reason:
             reason = self._fullness(self._bytes_mark, self._worker.used_bytes) or self._fullness(
                 self._messages_mark, self._index.count
             )
-            if reason:
-                return Failed(request_id, reason, True)
-        return None
+        return Failed(request_id, reason, True) if reason else None
 
     def _fullness(self, mark: Mark, used: int) -> str:
         """Why nothing more is taken, empty where something is."""
@@ -370,7 +374,7 @@ class SqliteEngine:
             added = batch.added.get(each)
             if added is not None:
                 number = number_of(each)
-                target = added.target
+                target = added[1]
                 message = batch.messages[number]
                 found[each] = Queued(number, target.qos, message, target.particulars)
         return found

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Callable
 from typing import Final, cast, final
 
-from adapters.storage._batch import Added, Batch, Before, Gathered
+from adapters.storage._batch import Batch, Before, Gathered
 from adapters.storage._index import Flight, Index, Stored, delivery_id, number_of
 from mqtt_core import Message
 from mqtt_core.broker import (
@@ -112,7 +112,7 @@ class Folding:
             if expires_at:
                 stored.note_expiry(delivery, expires_at)
             stored.touched = batch.serial
-            batch.added[delivery] = Added(stored, target, size, expires_at, write)
+            batch.added[delivery] = (stored, target, size, expires_at, write)
         if place:
             write.live += place
             index.count += place
@@ -151,7 +151,7 @@ class Folding:
             if write is not None:
                 write.rests = True
         else:
-            writer = added.writer
+            writer = added[4]
             writer.live -= 1
             if write is not None and write.request_id:
                 # If this one is refused, the delivery is there after all.
@@ -371,7 +371,7 @@ class Folding:
                 return done
             added = self.batch.added.get(delivery)
             if added is not None:
-                added.writer.rests = True  # the end of the session may be refused
+                added[4].rests = True  # the end of the session may be refused
             self._remove(stored, number_of(delivery), None)
         return budget
 
@@ -379,8 +379,8 @@ class Folding:
 
     def roll_back(self, batch: Batch) -> None:
         """Take back all that a batch changed. The last batch goes first."""
-        for delivery, added in batch.added.items():
-            self._take_out(added.stored, delivery)
+        for delivery, (stored, _, _, _, _) in batch.added.items():
+            self._take_out(stored, delivery)
             self.index.count -= 1
         for delivery, before in batch.before.items():
             if delivery in batch.removed:

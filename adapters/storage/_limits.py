@@ -8,7 +8,8 @@ FSYNC: Final = "fsync"
 OS: Final = "os"
 
 LEVELS: Final = (FSYNC, OS)
-"""`fsync`: what is acknowledged survives power loss. `os`: it survives the end of the process."""
+"""`fsync`: what is acknowledged survives power loss. `os`: it survives the end of the process, and
+power loss costs what came last."""
 
 
 @final
@@ -35,6 +36,11 @@ class StoreLimits:
         self.max_messages: Final = max_messages
         self.max_sessions: Final = max_sessions
         self.low_percent: Final = low_percent
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is limited."""
+        return bool(self.max_bytes or self.max_messages or self.max_sessions)
 
 
 @final

@@ -19,6 +19,7 @@ Row = tuple[Value, ...]
 _ROWS: Final = (128, 32, 8, 1)
 """Rows of one statement: few enough sizes that all statements stay prepared."""
 
+_WAITING: Final = (0, 0, 0)
 HELD_BITS: Final = 16
 
 
@@ -94,14 +95,14 @@ class Rows:
         self.deliveries: Final[list[Row]] = [
             (
                 delivery,
-                each.stored.session,
-                each.size,
-                each.expires_at or None,
-                each.target.qos,
-                encode_particulars(each.target.particulars),
-                *flights.pop(delivery, (0, 0, 0)),
+                stored.session,
+                size,
+                expires_at or None,
+                target.qos,
+                encode_particulars(target.particulars),
+                *flights.pop(delivery, _WAITING),
             )
-            for delivery, each in batch.added.items()
+            for delivery, (stored, target, size, expires_at, _) in batch.added.items()
         ]
         self.flights: Final[list[Row]] = [
             (delivery, *flight) for delivery, flight in flights.items()

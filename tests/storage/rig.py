@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from adapters.storage import SqliteEngine
+from adapters.storage import OS, SqliteEngine
 from mqtt_core.broker import (
     Claimed,
     ClaimSession,
@@ -155,6 +155,7 @@ def sqlite(folder: Path, limits: Limits, disk: Disk) -> SqliteEngine:
     return SqliteEngine(
         folder,
         limits,
+        level=OS,
         connect=disk.connect,
         hope_s=WAIT_S,
         lazy_s=WAIT_S,
