@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from collections.abc import Callable
 from typing import Final, final
@@ -11,6 +12,7 @@ from adapters.storage._index import Index, Stored, number_of
 from adapters.storage._records import decode_message
 from mqtt_core import Message
 
+_ROWS: Final = 1_000
 _PROGRESS_ROWS: Final = 100_000
 
 Progress = Callable[[int, int], None]
@@ -31,6 +33,17 @@ class Loaded:
 
 def load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loaded:
     """Read all but the content of messages that wait."""
+    # All that is made here stays: looking for garbage in it would take most of the time.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return _load(connection, on_progress)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loaded:
     index = Index()
     # First of all, because to decode them needs room for a while.
     retained, damaged_topics = _load_retained(connection)
@@ -65,18 +78,21 @@ def _load_queue(
     nobodys: dict[int, Stored] = {}
     cursor = connection.execute("SELECT id, session, size FROM queue WHERE packet_id=0 ORDER BY id")
     done = 0
-    while True:
-        rows = cursor.fetchmany(_PROGRESS_ROWS)
+    while rows := cursor.fetchmany(_ROWS):
         for delivery, session, size in rows:
             stored = sessions.get(session)
             if stored is None:
                 stored = nobodys.setdefault(session, Stored(session, ""))
-            stored.add(delivery, size)
+            ids = stored.ids
+            sizes = stored.sizes
+            if ids is None or sizes is None:
+                stored.add(delivery, size)
+            else:  # they come in order
+                ids.append(delivery)
+                sizes.append(size)
         done += len(rows)
-        if on_progress is not None and rows:
+        if on_progress is not None and (done % _PROGRESS_ROWS == 0 or len(rows) < _ROWS):
             on_progress(done, total)
-        if len(rows) < _PROGRESS_ROWS:
-            break
     return nobodys
 
 
