@@ -16,6 +16,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from sqlite3 import Connection
 from time import monotonic
 from typing import Any, Final, cast, final
 
@@ -27,7 +28,7 @@ from adapters.storage._index import MOST_NUMBERS, MOST_TARGETS, number_of
 from adapters.storage._limits import FSYNC, LEVELS, Mark, StoreLimits
 from adapters.storage._loading import Progress
 from adapters.storage._notices import Notice, Notify, log_notice
-from adapters.storage._reading import Seen, read_queued, read_sessions, read_wills
+from adapters.storage._reading import Damage, Seen, read_queued, read_sessions, read_wills
 from adapters.storage._worker import NEVER, Commit, Fetch, Fetching, Stumble, Worker
 from mqtt_core.broker import (
     Append,
@@ -328,33 +329,36 @@ class SqliteEngine:
                 unwritten = self._unwritten(ids)
                 is_touched = False
 
-            def fetching(connection: Any) -> Completion:
-                return QueuePage(request_id, read_queued(connection, ids, unwritten))
+            session = request.session
+
+            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
+                entries = read_queued(connection, session, ids, unwritten, damages)
+                return QueuePage(request_id, entries)
 
         elif isinstance(request, ClaimSession):
-            session = self._index.by_client.get(request.client_id)
-            if session is None:
+            claimed = self._index.by_client.get(request.client_id)
+            if claimed is None:
                 self._completions.append(Claimed(request_id, None))
                 return
-            seen = [Seen(self._index.sessions[session])]
+            seen = [Seen(self._index.sessions[claimed])]
 
-            def fetching(connection: Any) -> Completion:
-                return Claimed(request_id, read_sessions(connection, seen, 0)[0])
+            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
+                return Claimed(request_id, read_sessions(connection, seen, 0, damages)[0])
 
         elif isinstance(request, ReadSessions):
             limit = request.limit
             page = [Seen(each) for each in self._index.behind(request.after, limit)]
 
-            def fetching(connection: Any) -> Completion:
-                return SessionsPage(request_id, read_sessions(connection, page, limit))
+            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
+                return SessionsPage(request_id, read_sessions(connection, page, limit, damages))
 
         else:
             assert isinstance(request, ReadWills), request
             after = request.after
             most = request.limit
 
-            def fetching(connection: Any) -> Completion:
-                return WillsPage(request_id, read_wills(connection, after, most))
+            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
+                return WillsPage(request_id, read_wills(connection, after, most, damages))
 
         if is_touched and is_again:
             reason = "the store cannot be written now, and what was asked for rests on that"
@@ -445,11 +449,21 @@ class SqliteEngine:
                 self._done(write)
 
     def _fetched(self, job: Fetch) -> None:
-        if job.completion is not None:
-            self._completions.append(job.completion)
-            return
-        self._on_notice(Notice.unreadable(job.failure))
-        self._completions.append(Failed(job.request.request_id, job.failure))
+        request = job.request
+        completion = job.completion
+        for damage in job.damages:
+            # It cannot be had any more, and what stands behind it must not wait for ever.
+            self._on_notice(Notice.lost(damage.what))
+            self._gather(Gathered(0, [damage.remedy]))
+        if completion is None:
+            self._on_notice(Notice.unreadable(job.failure))
+            self._completions.append(Failed(request.request_id, job.failure))
+        elif job.damages and _is_empty(completion):
+            self._read(
+                request, False
+            )  # there may be more, and an empty page says that there is not
+        else:
+            self._completions.append(completion)
 
     # When the disk refuses
 
@@ -487,6 +501,12 @@ class SqliteEngine:
                     self._gather(write)
         for read in reads:
             self._read(read.request, True)
+
+
+def _is_empty(completion: Completion) -> bool:
+    return (isinstance(completion, QueuePage) and not completion.entries) or (
+        isinstance(completion, WillsPage) and not completion.wills
+    )
 
 
 def _ignore() -> None:

@@ -40,6 +40,12 @@ class Notice:
         return cls("store.unreadable", logging.ERROR, reason)
 
     @classmethod
+    def lost(cls, what: str) -> Notice:
+        """Something damaged is left out."""
+        detail = f"{what}. It is left out; the disk has changed it: see the log of the system"
+        return cls("store.lost", logging.ERROR, detail)
+
+    @classmethod
     def full(cls, reason: str) -> Notice:
         """A limit of the store is reached."""
         return cls("store.full", logging.WARNING, reason)

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, final
 
 from adapters.storage._errors import RecordDamagedError
-from adapters.storage._index import Flight, Stored, number_of
+from adapters.storage._index import Stored, number_of
 from adapters.storage._records import decode_message, decode_particulars, decode_will
 from adapters.storage._writing import held_id
 from mqtt_core import Message
 from mqtt_core.broker import (
     InFlight,
+    Operation,
     Options,
+    Particulars,
     Queued,
+    SaveWill,
     SessionRecord,
+    Settle,
     StoredWill,
 )
 
 _PART: Final = 64
 """Rows asked for at once."""
 
-_QUEUED: Final = (
+_Row = tuple[int, bytes | None, bytes | None]
+"""Of a delivery: QoS, particulars, and the record of its message."""
+
+_WAITING: Final = (
     "SELECT q.id, q.qos, q.particulars, m.record FROM queue AS q "
-    "JOIN message AS m ON m.number = q.id >> 20 WHERE q.id IN "
+    "LEFT JOIN message AS m ON m.number = q.id >> 20 WHERE q.id IN "
 )
 _UNDER_WAY: Final = (
     "SELECT q.id, q.qos, q.particulars, m.record FROM queue AS q "
@@ -52,34 +59,50 @@ class Seen:
         return 1 + len(self.flights) + len(self.queued)
 
 
+@final
+class Damage:
+    """What could not be read, for people, and the operation that forgets it."""
+
+    __slots__ = ("what", "remedy")
+
+    def __init__(self, what: str, remedy: Operation) -> None:
+        self.what: Final = what
+        self.remedy: Final = remedy
+
+
 def read_queued(
-    connection: sqlite3.Connection, ids: Sequence[int], unwritten: dict[int, Queued]
+    connection: sqlite3.Connection,
+    session: int,
+    ids: Sequence[int],
+    unwritten: dict[int, Queued],
+    damages: list[Damage],
 ) -> list[Queued]:
-    """Deliveries that wait; those that are not written yet are given. Raises
-    `RecordDamagedError`."""
-    stored = [each for each in ids if each not in unwritten] if unwritten else ids
-    found = _rows(connection, _QUEUED, stored)
-    if len(found) < len(stored):
-        missing = sorted(number_of(each) for each in set(stored) - set(found))
-        raise RecordDamagedError(f"stored messages are missing: {_some(missing)}")
+    """Deliveries that wait; those that are not written yet are given. What is damaged is left out,
+    and added to `damages`."""
+    found = _rows(connection, _WAITING, [each for each in ids if each not in unwritten])
     entries: list[Queued] = []
     for delivery in ids:
         if delivery in unwritten:
             entries.append(unwritten[delivery])
             continue
-        qos, particulars, record = found[delivery]
-        assert record is not None
-        message = _decoded(delivery, record)
-        entries.append(Queued(number_of(delivery), qos, message, decode_particulars(particulars)))
+        number = number_of(delivery)
+        try:
+            qos, message, particulars = _decoded(found.get(delivery))
+            if message is None:
+                raise RecordDamagedError("it is missing")
+        except RecordDamagedError as error:
+            damages.append(_damaged_message(session, number, error))
+        else:
+            entries.append(Queued(number, qos, message, particulars))
     return entries
 
 
 def read_sessions(
-    connection: sqlite3.Connection, sessions: Sequence[Seen], limit: int
+    connection: sqlite3.Connection, sessions: Sequence[Seen], limit: int, damages: list[Damage]
 ) -> list[SessionRecord]:
     """Records of sessions with all that belongs to them: at least one, then within the limit.
 
-    Raises `RecordDamagedError`.
+    What is damaged is left out, and added to `damages`.
     """
     records: list[SessionRecord] = []
     if not sessions:
@@ -88,8 +111,8 @@ def read_sessions(
     last = sessions[-1].session
     subscriptions = _subscriptions(connection, first, last)
     held = _held(connection, first, last)
-    under_way = read_flights(
-        connection, [flight for session in sessions for flight in session.flights]
+    found = _rows(
+        connection, _UNDER_WAY, [flight[0] for session in sessions for flight in session.flights]
     )
     size = 0
     for each in sessions:
@@ -103,7 +126,7 @@ def read_sessions(
                 each.session,
                 each.client_id,
                 filters,
-                [under_way[flight[0]] for flight in each.flights],
+                _in_flight(each, found, damages),
                 identifiers,
                 each.queued,
                 each.expires_at,
@@ -139,46 +162,42 @@ def _held(connection: sqlite3.Connection, first: int, last: int) -> dict[int, se
     return found
 
 
-def read_flights(connection: sqlite3.Connection, flights: list[Flight]) -> dict[int, InFlight]:
-    """Deliveries under way, by identifier; without the message where PUBREC has come.
-
-    Raises `RecordDamagedError`.
-    """
-    found = _rows(connection, _UNDER_WAY, [flight[0] for flight in flights])
-    records: dict[int, InFlight] = {}
-    for delivery, _, packet_id, is_received, _ in flights:
-        row = found.get(delivery)
-        if row is None or (row[2] is None and not is_received):
-            raise RecordDamagedError(f"stored message {number_of(delivery)} is missing")
-        qos, particulars, record = row
-        message = None if record is None else _decoded(delivery, record)
-        records[delivery] = InFlight(
-            packet_id,
-            number_of(delivery),
-            qos,
-            message,
-            decode_particulars(particulars),
-            bool(is_received),
-        )
+def _in_flight(session: Seen, found: dict[int, _Row], damages: list[Damage]) -> list[InFlight]:
+    """What is under way for a session; without the message where PUBREC has come."""
+    records: list[InFlight] = []
+    for delivery, _, packet_id, is_received, _ in session.flights:
+        number = number_of(delivery)
+        try:
+            qos, message, particulars = _decoded(found.get(delivery))
+            if message is None and not is_received:
+                raise RecordDamagedError("it is missing")
+        except RecordDamagedError as error:
+            damages.append(_damaged_message(session.session, number, error))
+        else:
+            is_done = bool(is_received)
+            records.append(InFlight(packet_id, number, qos, message, particulars, is_done))
     return records
 
 
-def read_wills(connection: sqlite3.Connection, after: str, limit: int) -> list[StoredWill]:
-    """Wills behind a client, in the order of their clients' UTF-8. Raises `RecordDamagedError`."""
-    return [
-        StoredWill(client_id, decode_will(record), due)
-        for client_id, due, record in connection.execute(
-            "SELECT client_id, due, record FROM will WHERE client_id > ? "
-            "ORDER BY client_id LIMIT ?",
-            (after, limit),
-        ).fetchall()
-    ]
+def read_wills(
+    connection: sqlite3.Connection, after: str, limit: int, damages: list[Damage]
+) -> list[StoredWill]:
+    """Wills behind a client, in the order of their clients' UTF-8. What is damaged is left out, and
+    added to `damages`."""
+    wills: list[StoredWill] = []
+    for client_id, due, record in connection.execute(
+        "SELECT client_id, due, record FROM will WHERE client_id > ? ORDER BY client_id LIMIT ?",
+        (after, limit),
+    ).fetchall():
+        try:
+            wills.append(StoredWill(client_id, decode_will(record), due))
+        except RecordDamagedError as error:
+            damages.append(Damage(f"the will of {client_id!r}: {error}", SaveWill(client_id, None)))
+    return wills
 
 
-def _rows(
-    connection: sqlite3.Connection, query: str, ids: Sequence[int]
-) -> dict[int, tuple[int, bytes | None, bytes | None]]:
-    found: dict[int, tuple[int, bytes | None, bytes | None]] = {}
+def _rows(connection: sqlite3.Connection, query: str, ids: Sequence[int]) -> dict[int, _Row]:
+    found: dict[int, _Row] = {}
     for part in _parts(ids):
         # A list of one length, so that the statement stays prepared.
         padded = [*part, *[0] * (_PART - len(part))] if len(part) > 1 else part
@@ -193,14 +212,14 @@ def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
         yield ids[at : at + _PART]
 
 
-def _decoded(delivery: int, record: bytes) -> Message:
-    try:
-        return decode_message(record)
-    except RecordDamagedError as error:
-        raise RecordDamagedError(f"message {number_of(delivery)}: {error}") from error
+def _decoded(row: _Row | None) -> tuple[int, Message | None, Particulars | None]:
+    """QoS, message and particulars of a row. Raises `RecordDamagedError`."""
+    if row is None:
+        raise RecordDamagedError("it is missing")
+    qos, particulars, record = row
+    message = None if record is None else decode_message(record)
+    return qos, message, decode_particulars(particulars)
 
 
-def _some(numbers: Iterable[int]) -> str:
-    shown = [str(number) for number in numbers]
-    more = "" if len(shown) <= 5 else f" and {len(shown) - 5} more"
-    return ", ".join(shown[:5]) + more
+def _damaged_message(session: int, number: int, error: RecordDamagedError) -> Damage:
+    return Damage(f"message {number} of session {session}: {error}", Settle(session, number))

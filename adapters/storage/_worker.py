@@ -16,7 +16,8 @@ from typing import Final, final
 
 from adapters.storage._batch import Batch
 from adapters.storage._database import Database
-from adapters.storage._errors import RecordDamagedError, explain, is_damage
+from adapters.storage._errors import explain, is_damage
+from adapters.storage._reading import Damage
 from adapters.storage._writing import Rows, write_rows
 from mqtt_core.broker import Completion, Request
 
@@ -24,7 +25,7 @@ NEVER: Final = float("inf")
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
 
-Fetching = Callable[[sqlite3.Connection], Completion]
+Fetching = Callable[[sqlite3.Connection, list[Damage]], Completion]
 
 
 @final
@@ -44,13 +45,14 @@ class Commit:
 class Fetch:
     """Something to be read for a request."""
 
-    __slots__ = ("request", "fetching", "epoch", "completion", "failure")
+    __slots__ = ("request", "fetching", "epoch", "completion", "damages", "failure")
 
     def __init__(self, request: Request, fetching: Fetching, epoch: int) -> None:
         self.request: Final = request
         self.fetching: Final = fetching
         self.epoch: Final = epoch
         self.completion: Completion | None = None
+        self.damages: Final[list[Damage]] = []
         self.failure = ""
 
 
@@ -174,9 +176,7 @@ class Worker:
 
     def _fetch(self, job: Fetch) -> None:
         try:
-            job.completion = job.fetching(self._connection)
-        except RecordDamagedError as error:
-            job.failure = f"the store is damaged: {error}"
+            job.completion = job.fetching(self._connection, job.damages)
         except Exception as error:  # noqa: BLE001  whatever it is, the request gets an answer
             job.failure = self._explained(error)
 
