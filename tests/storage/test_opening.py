@@ -229,7 +229,7 @@ def opens_or_refuses(folder: Path, expected: int) -> str:
         assert len(numbers) <= expected
         assert all(entry.message.payload == b"x" * 200 for entry in page.entries)
         if len(numbers) < expected and not engine.report.log_bytes_cut:
-            lost = said.count("message ")
+            lost = said.count(" of session ")
             assert engine.report.messages in (0, len(numbers) + lost)
     else:
         assert isinstance(page, Failed)
