@@ -371,9 +371,7 @@ def test_a_whole_store_is_found_whole(capsys: pytest.CaptureFixture[str]) -> Non
 def test_each_damaged_record_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     make_store(*rich_state())
     database = sqlite3.connect("store/iotd.db")
-    flip = (
-        "UPDATE {} SET record = CAST(substr(record, 1, 9) || x'00' || substr(record, 11) AS BLOB)"
-    )
+    flip = "UPDATE {} SET record = CAST(x'00000000' || substr(record, 5) AS BLOB)"
     database.execute(flip.format("message") + " WHERE number = 1003")
     database.execute(flip.format("retained") + " WHERE topic = CAST('r/1' AS BLOB)")
     database.execute(flip.format("will") + " WHERE client_id = 'nobody'")
