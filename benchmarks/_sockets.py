@@ -111,13 +111,13 @@ def connect(host: str, port: int, client_id: str, index: int = 0) -> socket.sock
 
 
 def enter(
-    host: str, port: int, client_id: str, index: int, level: int
+    host: str, port: int, client_id: str, index: int, level: int, *, clean: bool = True
 ) -> tuple[socket.socket, bytes]:
-    """A connected client with a clean session, still blocking, and its CONNACK."""
+    """A connected client, still blocking, and its CONNACK."""
     sock = dial(host, port, index)
     version = "MQTT 5.0" if level == _packets.MQTT_5 else "MQTT 3.1.1"
     try:
-        sock.sendall(_packets.connect(client_id, level=level))
+        sock.sendall(_packets.connect(client_id, clean=clean, level=level))
         connack = read_packet(sock)
     except (OSError, BenchmarkError) as error:
         sock.close()

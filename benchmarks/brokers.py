@@ -1,7 +1,8 @@
-"""Starts brokers for a comparison, each on a free loopback port with nothing kept on disk.
+"""Starts brokers for a comparison, each on a free loopback port.
 
-Every broker runs with persistence and per-message logging off and its limits on queues and messages
-in flight lifted, on one core of its own. Only what was started here is ended.
+All but the `iotd-durable` ones run with persistence off, and all with per-message logging off and
+their limits on queues and messages in flight lifted, on one core of their own. Only what was
+started here is ended.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ NAMES: Final = (
     "iotd-asyncio",
     "iotd-gevent",
     "iotd-pure",
+    "iotd-durable",
+    "iotd-durable-gevent",
     "mosquitto",
     "mosquitto-nodelay",
     "amqtt",
@@ -121,13 +124,17 @@ def _started(name: str, core: int | None, python: str, folder: Path) -> Iterator
 def _command(name: str, port: int, python: str, folder: Path) -> tuple[list[str], dict[str, str]]:
     """The command line and the environment of a broker."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    if name in ("iotd-asyncio", "iotd-gevent", "iotd-pure"):
-        runtime = "gevent_server" if name == "iotd-gevent" else "asyncio_server"
+    if name.startswith("iotd-"):
+        runtime = "gevent_server" if name.endswith("-gevent") else "asyncio_server"
         if name == "iotd-pure":
             environment["PYTHONPATH"] = str(ROOT)
         listen = f"tcp://127.0.0.1:{port}"
         environment["IOTD_SERVER_MAX_CONNECTIONS"] = "1000000"
-        options = ["--in-memory", "--listen", listen, "--log-level", "error"]
+        is_durable = name.startswith("iotd-durable")
+        if is_durable:
+            environment["IOTD_SESSION_MAX_QUEUED_MESSAGES"] = "1000000"
+        store = ["--data-dir", str(folder / name)] if is_durable else ["--in-memory"]
+        options = [*store, "--listen", listen, "--log-level", "error"]
         return [python, "-m", f"adapters.{runtime}", *options], environment
     if name in ("mosquitto", "mosquitto-nodelay"):
         config = folder / f"{name}.conf"

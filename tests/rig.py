@@ -27,6 +27,7 @@ from mqtt_core.broker import (
     CLOSE_NOW,
     DENIED,
     EOF_BY_PEER,
+    GRACEFUL,
     TRANSPORT_ERROR,
     AllowAll,
     AuthorizeRequest,
@@ -51,6 +52,7 @@ START_S = 1_000.0
 WALL_S = 1_700_000_000.0
 LISTENER = "tcp://127.0.0.1:1883"
 _MOST_TURNS = 100_000
+_ANOTHER_CLOCK_S = 12_345.0
 
 
 class Client:
@@ -153,6 +155,13 @@ class Client:
         """Whether the client has been told that the connection is over, or has ended it."""
         return self.saw_eof or self.has_ended
 
+    def lose(self) -> None:
+        """The broker's process has ended, and nobody will hear of this end."""
+        self.has_ended = True
+        self.saw_eof = True
+        self.rig.clients.remove(self)
+        self.channel.transport = None
+
     def _end(self, cause: int) -> None:
         if not self.has_ended:
             self.has_ended = True
@@ -223,6 +232,8 @@ class Rig:
         **limits: LimitValue,
     ) -> None:
         self.now = now
+        self.wall = wall  # when the broker was made, in unix seconds
+        self.began = now
         self.limits = Limits(**{**(settings or {}), **limits})
         self.engine: Engine = MemoryEngine(self.limits) if engine is None else engine
         self.authenticator = authenticator
@@ -231,12 +242,17 @@ class Rig:
         self.fact_times: list[float] = []  # when each of them was told
         self.requests: list[Request | AuthRequest | AuthorizeRequest] = []
         self._take = take
-        self.broker = Broker(
+        self._policy: Policy = AllowAll() if policy is None else policy
+        self._entropy = random.Random(0).randbytes if entropy is None else entropy
+        self.broker = self._make_broker()
+
+    def _make_broker(self) -> Broker:
+        return Broker(
             self.limits,
-            AllowAll() if policy is None else policy,
-            random.Random(0).randbytes if entropy is None else entropy,
-            now,
-            wall,
+            self._policy,
+            self._entropy,
+            self.now,
+            self.wall,
             last_number=self.engine.last_number,
         )
 
@@ -310,6 +326,36 @@ class Rig:
     def persistent(self, client_id: str, *, present: bool = False) -> Client:
         """A connection with a session that outlives it."""
         return self.connect(client_id, clean=False, present=present)
+
+    # The end, and what follows
+
+    def crash(self, away_s: float = 0.0, *, recovers: bool = True) -> None:
+        """The process ends at once; `away_s` later another one begins with what the engine has.
+
+        Its monotonic clock is another one. What the broker had asked for and not handed to the
+        engine is lost, and so are answers that were not taken. Without `recovers` the new broker
+        has begun to read the store, and no turn was made yet.
+        """
+        for client in list(self.clients):
+            client.lose()
+        if isinstance(self.engine, DiskEngine):
+            self.engine.crash()
+        self.wall += self.now - self.began + away_s
+        self.now += _ANOTHER_CLOCK_S
+        self.began = self.now
+        self.broker = self._make_broker()
+        self.engine.start(lambda: None)
+        self.broker.recover(self.now)
+        if recovers:
+            self.settle()
+            assert not self.broker.is_recovering, self.facts[-3:]
+
+    def stop(self, mode: int = GRACEFUL) -> None:
+        """Shut the broker down and let the engine store all."""
+        self.broker.shut_down(mode, self.now)
+        self.settle()
+        self.advance(self.limits.shutdown_timeout_secs)
+        assert self.broker.is_stopped
 
     # Facts
 
@@ -408,13 +454,42 @@ class Rig:
 
 
 def _release(source: object) -> bool:
-    return isinstance(source, HoldingEngine | HoldingAuthenticator) and source.release()
+    holders = HoldingEngine | DiskEngine | HoldingAuthenticator
+    return isinstance(source, holders) and source.release()
 
 
 # Engines
 
 
-class HoldingEngine:
+class EngineAround:
+    """Passes everything on to another engine; its subclasses change a part of that."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+
+    @property
+    def last_number(self) -> int:
+        """The greatest number in use."""
+        return self.inner.last_number
+
+    def start(self, on_answers: Callable[[], None]) -> None:
+        """A broker begins to work with it."""
+        self.inner.start(on_answers)
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+        self.inner.submit(request)
+
+    def take_completions(self) -> list[Completion]:
+        """What has been decided."""
+        return self.inner.take_completions()
+
+    def close(self) -> None:
+        """Nobody works with it any more."""
+        self.inner.close()
+
+
+class HoldingEngine(EngineAround):
     """Does at once what it is asked to, and says so only when a test lets it.
 
     Operations take effect in the order submitted, as the contract of an engine wants; only the
@@ -422,14 +497,9 @@ class HoldingEngine:
     """
 
     def __init__(self, inner: Engine) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.held: list[tuple[Request, Completion]] = []
         self._ready: list[Completion] = []
-
-    @property
-    def last_number(self) -> int:
-        """The greatest number in use."""
-        return self.inner.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -474,24 +544,63 @@ class LateEngine(HoldingEngine):
         return ready
 
 
-class RefusingEngine:
+class DiskEngine(EngineAround):
+    """Does what it is asked when it commits, and loses in a crash what it has not committed.
+
+    With a seed it commits some of it whenever it is asked for answers, without only when a test
+    says so.
+    """
+
+    def __init__(self, inner: Engine, seed: int | None = None) -> None:
+        super().__init__(inner)
+        self.submitted: list[Request] = []
+        self._ready: list[Completion] = []
+        self._random = None if seed is None else random.Random(seed)
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+        self.submitted.append(request)
+
+    def commit(self, count: int = 1_000_000) -> bool:
+        """Carry out the first `count` requests; False for none."""
+        committed = self.submitted[:count]
+        del self.submitted[:count]
+        for request in committed:
+            self.inner.submit(request)
+        self._ready += self.inner.take_completions()
+        return bool(committed)
+
+    def take_completions(self) -> list[Completion]:
+        """What has been committed."""
+        if self._random is not None and self._random.random() < 0.4:
+            self.commit(self._random.randint(0, len(self.submitted)))
+        ready = self._ready
+        self._ready = []
+        return ready
+
+    def release(self) -> bool:
+        """Commit all; False for none."""
+        return self.commit()
+
+    def crash(self) -> None:
+        """Forget what is not committed."""
+        self.submitted.clear()
+        self._ready.clear()
+
+
+class RefusingEngine(EngineAround):
     """Fails the requests that `refuses` says, and only these; they have no effect.
 
     A request that wants no completion is never refused: nobody would hear of it.
     """
 
     def __init__(self, inner: Engine, refuses: Callable[[int, Request], bool] | int) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.count = 0
         self.refused: list[Request] = []
         self.is_quota = False
         self._refuses = refuses
         self._failed: list[Completion] = []
-
-    @property
-    def last_number(self) -> int:
-        """The greatest number in use."""
-        return self.inner.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request; `refuses` is given its number, from 1, and the request."""

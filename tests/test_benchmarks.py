@@ -27,6 +27,7 @@ from benchmarks import (  # noqa: E402 (needs the path)
     brokers,
     compare,
     core_micro,
+    durability,
     gc_pause,
     loadgen,
     memory,
@@ -630,6 +631,17 @@ def test_every_scenario_runs_to_its_end(
     shown = json.loads(capsys.readouterr().out)
     assert shown["broker"] == "iotd-pure"
     assert shown[name] == value
+
+
+@pytest.mark.parametrize("name", ["iotd-durable", "iotd-durable-gevent"])
+def test_durability_is_measured(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--start", name, "--runs", "1", "--scale", "0.01"]
+    assert durability.main([*arguments, "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert set(table) == set(durability.MEASURES)
+    assert all(found["per_s"] > 0 for row in table.values() for found in row.values())
+    assert durability.main([*arguments, "--only", "away"]) == 0
+    assert capsys.readouterr().out.startswith("away ")
 
 
 # ---- the core alone ----

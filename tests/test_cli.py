@@ -134,8 +134,8 @@ def test_nothing_asked_for_is_help(capsys: pytest.CaptureFixture[str]) -> None:
          'allowed: one of "asyncio", "gevent"'),
         (["--listen", "127.0.0.1"], "flag --listen: server.listen_addresses: "),
         (["--log-level", "loud"], "flag --log-level: log.level: "),
-        (["--data-dir", "state"], "flag --data-dir: storage.data_dir: is not available: "
-         "this version has no durable storage"),
+        (["--data-dir", ""], "flag --data-dir: storage.data_dir: found \"\"; "
+         "allowed: the path of a folder"),
         (["--listen", "tcp://0.0.0.0:1883"], "flag --listen: server.listen_addresses: "
          "tcp://0.0.0.0:1883 can be reached from other machines"),
     ],

@@ -20,7 +20,7 @@ import pytest
 import iotd
 from adapters.security import PasswordHash
 from iotd.cli._program import build, event_loop
-from mqtt_core import Connect, encode
+from mqtt_core import Connect, Subscribe, Subscription, encode, make_publish
 
 RUNTIMES = ("asyncio", "gevent")
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "scram_client.py"
@@ -32,6 +32,8 @@ class Program:
 
     def __init__(self, *arguments: str, log: str = "json", prefix: tuple[str, ...] = ()) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("IOTD_")}
+        if "--data-dir" not in arguments:
+            environment["IOTD_STORAGE_IN_MEMORY"] = "true"  # a test leaves nothing on the disk
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-m", *arguments, "--log-format", log],
             env=environment,
@@ -134,7 +136,7 @@ def test_it_serves_and_logs_one_line_per_connect_and_disconnect(start: Start, ru
     assert started["pid"] == program.process.pid
     (listener,) = started["listeners"]
     memory = json.loads(program.line())
-    assert (memory["event"], memory["level"]) == ("storage.in_memory", "warning")
+    assert (memory["event"], memory["level"]) == ("storage.in_memory", "info")
 
     host, _, port = listener.removeprefix("tcp://").rpartition(":")
     client, reply = connect((host, int(port)))
@@ -312,9 +314,36 @@ def test_users_log_in_by_scram_with_the_line_that_was_made_for_them(
         assert secret not in text
 
 
-def test_what_was_asked_for_is_not_a_warning(start: Start) -> None:
-    program = start("iotd", "serve", "--in-memory", "--listen", "tcp://127.0.0.1:0")
-    assert program.event("storage.in_memory")["level"] == "info"
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_what_is_retained_is_there_after_a_kill(runtime: str, start: Start, tmp_path: Path) -> None:
+    serve = ("iotd", "serve", "--listen", "tcp://127.0.0.1:0", "--runtime", runtime)
+    folder = tmp_path / "state"
+    program = start(*serve, "--data-dir", str(folder))
+    opened = program.event("storage.opened")
+    assert (opened["path"], opened["retained"]) == (str(folder / "iotd.db"), 0)
+    client, _ = connect(program.address())
+    client.sendall(encode(make_publish("t", b"kept", 1, retain=True, packet_id=7)))
+    assert client.recv(4) == b"\x40\x02\x00\x07"  # PUBACK
+    client.close()
+    program.process.kill()
+    program.end()
+    again = start(*serve, "--data-dir", str(folder))
+    assert again.event("storage.opened")["retained"] == 1
+    client, _ = connect(again.address())
+    client.sendall(encode(Subscribe(1, (Subscription("t", 0),))))
+    assert client.recv(5) == b"\x90\x03\x00\x01\x00"  # SUBACK
+    assert client.recv(9) == b"\x31\x07\x00\x01tkept"
+    client.close()
+
+
+def test_a_store_that_another_program_has_is_told(start: Start, tmp_path: Path) -> None:
+    serve = ("iotd", "serve", "--listen", "tcp://127.0.0.1:0", "--data-dir", str(tmp_path))
+    start(*serve).address()
+    second = start(*serve, log="human")
+    assert second.end() == 1
+    assert len(second.lines) == 1
+    assert second.lines[0].startswith("iotd: ")
+    assert str(tmp_path) in second.lines[0]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

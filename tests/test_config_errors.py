@@ -343,19 +343,22 @@ def test_loopback_is_not_public(url: str) -> None:
     load(environment={}, flags={"server.listen_addresses": [url]})
 
 
-@pytest.mark.parametrize(
-    ("text", "start"),
-    [
-        ('data_dir = "/var/lib/iotd"', "storage.data_dir: is not available: "),
-        ("in_memory = false", "storage.in_memory: cannot be false: "),
-        ('durability = "fsync"', 'storage.durability: "fsync" is not available: '),
-    ],
-)
-def test_durable_storage_is_refused_not_ignored(text: str, start: str) -> None:
-    (message,) = errors(f"[storage]\n{text}\n")
-    assert message.startswith(f"iotd.toml:2: {start}this version has no durable storage")
-
-
 def test_memory_and_a_folder_contradict() -> None:
     found = errors('[storage]\ndata_dir = "/var/lib/iotd"\nin_memory = true\n')
     assert "iotd.toml:2: storage.data_dir: contradicts storage.in_memory = true" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "folder"),
+    [
+        ({}, {}, Path("iotd-data")),
+        ({"IOTD_STORAGE_DATA_DIR": "a"}, {"storage.in_memory": True}, None),
+        ({"IOTD_STORAGE_IN_MEMORY": "true"}, {"storage.data_dir": "b"}, Path("b")),
+        ({"IOTD_STORAGE_IN_MEMORY": "true"}, {}, None),
+    ],
+)
+def test_of_memory_and_a_folder_the_stronger_layer_decides(
+    environment: dict[str, str], flags: dict[str, object], folder: Path | None
+) -> None:
+    settings = load(environment=environment, flags=flags)
+    assert settings.data_dir == folder

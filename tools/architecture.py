@@ -27,7 +27,7 @@ STORE: Final = "mqtt_core/broker/_store.py"
 
 # Calls of the contract: file, class, methods and properties, in the order of their use.
 INTO_THE_BROKER: Final = (
-    (BROKER, "Broker", ("__init__", "open")),
+    (BROKER, "Broker", ("__init__", "recover", "open")),
     (CHANNEL, "Channel", ("receive_data", "set_writable", "eof")),
     (BROKER, "Broker", ("advance", "auth_decided", "completed", "rules_changed", "shut_down")),
 )
@@ -35,7 +35,7 @@ OUT_OF_THE_BROKER: Final = (
     (BROKER, "Broker", ("has_dirty", "must_flush", "take_dirty")),
     (CHANNEL, "Channel", ("data_to_send",)),
     (BROKER, "Broker", ("has_requests", "take_requests", "has_facts", "take_facts")),
-    (BROKER, "Broker", ("next_deadline", "is_stopped")),
+    (BROKER, "Broker", ("next_deadline", "is_recovering", "recovery_failure", "is_stopped")),
 )
 OF_A_CONNECTION: Final = (
     (CONNECTION, "Connection", ("__init__", "receive_data", "events")),
@@ -54,6 +54,7 @@ PACKAGES: Final = (
     "adapters/transport",
     "adapters/asyncio_server",
     "adapters/gevent_server",
+    "adapters/storage",
     "adapters/security",
     "adapters/operations",
 )

@@ -16,7 +16,7 @@ from adapters.transport import (
     StopSignals,
     raise_descriptor_limit,
 )
-from mqtt_core.broker import GRACEFUL
+from mqtt_core.broker import GRACEFUL, IMMEDIATE
 
 
 @final
@@ -43,11 +43,29 @@ class Server(ServerBase):
     _acceptors: Sequence[asyncio.Task[None]] = ()
 
     async def start(self) -> None:
-        """Listen and serve. Raises `ListenError`; then nothing was started."""
-        listeners = self._open_listeners()
+        """Read back what is stored, then listen and serve. Returns at once if the server is shut
+        down meanwhile.
+
+        Raises `ListenError` or `RecoveryError`; then nothing is left running.
+        """
+        self._bind()
+        self._is_decided = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._drive.start(_Runtime(asyncio.get_running_loop()), self._stopped.set)
-        self._acceptors = [asyncio.create_task(self._accept(listener)) for listener in listeners]
+        runtime = _Runtime(asyncio.get_running_loop())
+        self._drive.start(runtime, self._is_decided.set, self._end)
+        try:
+            await self._is_decided.wait()
+            if self._drive.is_serving:
+                for listener in self._listeners:
+                    listener.listen()
+        except BaseException:  # who waits has given up, or somebody else took the port
+            await self.shut_down(IMMEDIATE)
+            raise
+        if self._drive.is_serving:
+            self._acceptors = [asyncio.create_task(self._accept(each)) for each in self._listeners]
+        else:
+            await self._stopped.wait()
+            self._check_recovery()
 
     async def serve_forever(self) -> None:
         """Return when the server has stopped."""
@@ -111,7 +129,21 @@ class Server(ServerBase):
             for task in acceptors:
                 task.cancel()
             await asyncio.gather(*acceptors, return_exceptions=True)
-            self._close_listeners()
+        self._close_listeners()
+
+    def _end(self) -> None:
+        """The last turn was made."""
+        self._closing = asyncio.create_task(self._close())
+
+    async def _close(self) -> None:
+        """Close the engine, which may take its time with what is still to be stored."""
+        self._close_listeners()
+        try:
+            await asyncio.to_thread(self._drive.engine.close)
+        except Exception as error:  # noqa: BLE001  whatever it is, the server has stopped
+            self._drive.not_closed(error)
+        self._is_decided.set()
+        self._stopped.set()
 
 
 async def _first(listener: Listener) -> list[tuple[socket.socket, str]]:
@@ -133,7 +165,9 @@ async def _first(listener: Listener) -> list[tuple[socket.socket, str]]:
 
 
 def run(server: Server, *, on_ready: Callable[[], None]) -> int:
-    """Serve until a signal stops the server; returns the exit code. Raises `ListenError`.
+    """Serve until a signal stops the server; returns the exit code.
+
+    Raises `ListenError` or `RecoveryError`.
 
     For a program's main thread: SIGINT stops gracefully, SIGTERM at once, both with exit code 0;
     a second signal of either kind ends the process there and then.
@@ -146,16 +180,20 @@ def run(server: Server, *, on_ready: Callable[[], None]) -> int:
 
 
 async def _run(server: Server, signals: StopSignals, on_ready: Callable[[], None]) -> None:
-    await server.start()
-    if not signals.mode:
-        on_ready()
-    ends = [
-        asyncio.create_task(server.serve_forever()),
-        asyncio.create_task(_wait_for_signal(signals)),
-    ]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    await server.shut_down(signals.mode or GRACEFUL)
-    ends[1].cancel()
+    starting = asyncio.create_task(server.start())
+    signalled = asyncio.create_task(_wait_for_signal(signals))
+    try:
+        await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            await server.shut_down(signals.mode)
+        await starting
+        if not signals.mode:
+            on_ready()
+        serving = asyncio.create_task(server.serve_forever())
+        await asyncio.wait([serving, signalled], return_when=asyncio.FIRST_COMPLETED)
+        await server.shut_down(signals.mode or GRACEFUL)
+    finally:
+        signalled.cancel()
 
 
 async def _wait_for_signal(signals: StopSignals) -> None:

@@ -19,7 +19,7 @@ from adapters.transport import (
     StopSignals,
     raise_descriptor_limit,
 )
-from mqtt_core.broker import GRACEFUL
+from mqtt_core.broker import GRACEFUL, IMMEDIATE
 
 if TYPE_CHECKING:
     from gevent._types import _Loop, _TimerWatcher
@@ -40,6 +40,10 @@ class _Runtime:
     def __init__(self, loop: _Loop) -> None:
         self._loop: Final = loop
         self._after_poll: Final = loop.timer(0.0)
+        # A hub that has nothing to wait for ends; it does not know that an engine's thread will
+        # call.
+        self._presence: Final = loop.async_()
+        self._presence.start(_nothing)
         self.call_soon: Final = loop.run_callback
         self.call_from_thread: Final = loop.run_callback_threadsafe
 
@@ -56,6 +60,11 @@ class _Runtime:
     def close(self) -> None:
         """Give back what the runtime holds of the loop."""
         self._after_poll.close()
+        self._presence.close()
+
+
+def _nothing() -> None:
+    """Nobody sends what this is called for."""
 
 
 @final
@@ -110,13 +119,30 @@ class Server(ServerBase):
     """Set when the server has stopped; may be waited for together with other things."""
 
     def start(self) -> None:
-        """Listen and serve. Raises `ListenError`; then nothing was started."""
-        listeners = self._open_listeners()
+        """Read back what is stored, then listen and serve. Returns at once if the server is shut
+        down meanwhile.
+
+        Raises `ListenError` or `RecoveryError`; then nothing is left running.
+        """
+        self._bind()
         loop = gevent.get_hub().loop
         self._runtime = _Runtime(loop)
+        self._is_decided = gevent.event.Event()
         self.stopped = gevent.event.Event()
-        self._drive.start(self._runtime, self.stopped.set)
-        self._acceptors = [_Acceptor(self._drive, loop, listener) for listener in listeners]
+        self._drive.start(self._runtime, self._is_decided.set, self._end)
+        try:
+            self._is_decided.wait()
+            if self._drive.is_serving:
+                for listener in self._listeners:
+                    listener.listen()
+        except BaseException:  # who waits has given up, or somebody else took the port
+            self.shut_down(IMMEDIATE)
+            raise
+        if self._drive.is_serving:
+            self._acceptors = [_Acceptor(self._drive, loop, each) for each in self._listeners]
+        else:
+            self.stopped.wait()
+            self._check_recovery()
 
     def serve_forever(self) -> None:
         """Return when the server has stopped."""
@@ -133,7 +159,6 @@ class Server(ServerBase):
         if not self.stopped.is_set():
             self._drive.shut_down(mode)
         self.stopped.wait()
-        self._runtime.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -153,24 +178,60 @@ class Server(ServerBase):
             acceptor.close()
         self._close_listeners()
 
+    def _end(self) -> None:
+        """The last turn was made."""
+        gevent.spawn(self._close)
+
+    def _close(self) -> None:
+        """Close the engine, which may take its time with what is still to be stored."""
+        self._close_listeners()
+        try:
+            gevent.get_hub().threadpool.apply(self._drive.engine.close)
+        except Exception as error:  # noqa: BLE001  whatever it is, the server has stopped
+            self._drive.not_closed(error)
+        self._runtime.close()
+        self._is_decided.set()
+        self.stopped.set()
+
 
 def run(server: Server, *, on_ready: Callable[[], None]) -> int:
-    """Serve until a signal stops the server; returns the exit code. Raises `ListenError`.
+    """Serve until a signal stops the server; returns the exit code.
+
+    Raises `ListenError` or `RecoveryError`.
 
     For a program's main thread: SIGINT stops gracefully, SIGTERM at once, both with exit code 0;
     a second signal of either kind ends the process there and then.
     """
     signals = StopSignals()
     raise_descriptor_limit()
-    server.start()
-    if not signals.mode:
-        on_ready()
     signalled = gevent.spawn(_wait_for_signal, signals)
-    ends: list[gevent.event.Event | gevent.Greenlet[..., None]] = [server.stopped, signalled]
-    gevent.wait(ends, count=1)
-    server.shut_down(signals.mode or GRACEFUL)
-    signalled.kill()
+    starting = gevent.spawn(_start, server)
+    begins: list[gevent.Greenlet[..., Exception | None] | gevent.Greenlet[..., None]]
+    begins = [starting, signalled]
+    try:
+        gevent.wait(begins, count=1)
+        if not starting.ready():
+            server.shut_down(signals.mode)
+        error = starting.get()
+        if error is not None:
+            raise error
+        if not signals.mode:
+            on_ready()
+        ends: list[gevent.event.Event | gevent.Greenlet[..., None]] = [server.stopped, signalled]
+        gevent.wait(ends, count=1)
+        server.shut_down(signals.mode or GRACEFUL)
+    finally:
+        signalled.kill()
     return 0
+
+
+def _start(server: Server) -> Exception | None:
+    """Start; what goes wrong is returned, since a greenlet that raises prints it."""
+    try:
+        server.start()
+    except Exception as error:  # noqa: BLE001  raised again by who waits
+        return error
+    return None
 
 
 def _wait_for_signal(signals: StopSignals) -> None:

@@ -68,6 +68,10 @@ class Log:
         """Log something that does not work."""
         self._write(FACT_ERROR, event, fields)
 
+    def event(self, severity: int, event: str, /, **fields: object) -> None:
+        """Log an event of that severity, a level of `logging`."""
+        self._write(severity, event, fields)
+
     def _write(self, severity: int, event: str, fields: EventDict) -> None:
         self._logger.log(severity, event, **fields)
         if self._writer.lost and not self._writer.is_broken:

@@ -20,11 +20,11 @@ from adapters.transport._listen import (
     ListenAddress,
     Listener,
     ListenError,
+    bind_listeners,
     listen_address,
-    open_listeners,
 )
 from adapters.transport._process import StopSignals, raise_descriptor_limit
-from adapters.transport._server import ServerBase
+from adapters.transport._server import RecoveryError, ServerBase
 
 __all__ = [
     "ACCEPT_RETRY_S",
@@ -37,13 +37,14 @@ __all__ = [
     "ListenAddress",
     "ListenError",
     "Listener",
+    "RecoveryError",
     "Runtime",
     "Sendable",
     "ServerBase",
     "StopSignals",
+    "bind_listeners",
     "gather",
     "listen_address",
     "log_fact",
-    "open_listeners",
     "raise_descriptor_limit",
 ]

@@ -128,7 +128,7 @@ class Drive:
     ) -> None:
         limits = Limits() if limits is None else limits
         policy = AllowAll() if policy is None else policy
-        self._engine: Final[Engine] = MemoryEngine(limits) if engine is None else engine
+        self.engine: Final[Engine] = MemoryEngine(limits) if engine is None else engine
         self.broker: Final = Broker(
             limits,
             policy,
@@ -136,7 +136,7 @@ class Drive:
             monotonic(),
             time(),
             version=version,
-            last_number=self._engine.last_number,
+            last_number=self.engine.last_number,
         )
         # What the core keeps as a plain object is a `Sendable`.
         self._take_dirty = cast("Callable[[int], list[_Flushable]]", self.broker.take_dirty)
@@ -154,20 +154,40 @@ class Drive:
         self._timer: Cancellable | None = None
         self._full_collection_at = NEVER
         self._is_running = False
+        self._is_starting = False
         self._is_stopping = False
 
     # Life
 
-    def start(self, runtime: Runtime, on_stopped: Callable[[], None]) -> None:
-        """Turn on `runtime` from now on; `on_stopped` is called once, after the last turn."""
+    def start(
+        self,
+        runtime: Runtime,
+        on_recovered: Callable[[], None],
+        on_stopped: Callable[[], None],
+    ) -> None:
+        """Turn on `runtime` from now on, and read back what is stored first.
+
+        `on_recovered` is called once clients can be served, `on_stopped` after the last turn,
+        each once. Where the store cannot be read, or the server is shut down before it is, only
+        the latter is.
+        """
         self._runtime = runtime
+        self._on_recovered = on_recovered
         self.call_soon = runtime.call_soon
         self.call_later = runtime.call_later
         self._on_stopped = on_stopped
         self._full_collection_at = monotonic() + FULL_COLLECTION_INTERVAL_S
         self._is_running = True
+        self._is_starting = True
         Collector.hold()
+        self.engine.start(self.engine_answered)
         self.wake()
+        self.broker.recover(self.now)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether clients are served: what is stored is here, and nobody has asked for an end."""
+        return self._is_running and not (self._is_starting or self._is_stopping)
 
     def shut_down(self, mode: int) -> None:
         """Let the core end what is open; `on_stopped` follows. A stronger mode may come later."""
@@ -175,15 +195,33 @@ class Drive:
         self._is_stopping = True
         self.broker.shut_down(mode, self.now)
 
+    def _go_on(self) -> None:
+        """One step of a life: the start is over, or the end has come."""
+        if self._is_starting:
+            if self.broker.recovery_failure:
+                self._is_stopping = True
+            elif not self.broker.is_recovering:
+                self._is_starting = False
+                self._on_recovered()
+        if self._is_stopping:
+            self._stop_if_done()
+
     def _stop_if_done(self) -> None:
         if self._connections or not self.broker.is_stopped:
             return
+        for request in self.broker.take_requests():  # where its time was over before it was ours
+            if not isinstance(request, (AuthRequest, AuthorizeRequest)):
+                self.engine.submit(request)
         self._is_running = False
         self._is_stopping = False
         if self._timer is not None:
             self._timer.cancel()
         Collector.release()
         self._on_stopped()
+
+    def not_closed(self, error: Exception) -> None:
+        """Report that the engine could not be closed in order."""
+        self.report(Fact("store.not_closed", FACT_ERROR, detail=str(error), error=error))
 
     # Connections
 
@@ -261,8 +299,8 @@ class Drive:
             self.fault("a turn failed", error)
             self._deadline = now + FAULT_PAUSE_S
             self._arm(self._deadline, now)
-        if self._is_stopping:
-            self._stop_if_done()
+        if self._is_starting or self._is_stopping:
+            self._go_on()
 
     def _turn_again(self) -> None:
         self.now = monotonic()
@@ -282,7 +320,7 @@ class Drive:
     def _carry(self, now: float) -> None:
         """Requests out, answers in, until the core has nothing more to ask."""
         broker = self.broker
-        engine = self._engine
+        engine = self.engine
         self._has_answers = False  # set again by what is answered from now on
         while self._decisions:
             token, decision = self._decisions.popleft()

@@ -96,15 +96,23 @@ def name_of(address: SocketAddress) -> str:
 
 @final
 class Listener:
-    """A listening socket and the URL it answers to, with the port it really has."""
+    """A bound socket and the URL it answers to once it listens, with the port it really has."""
 
-    __slots__ = ("error", "is_drained", "socket", "url")
+    __slots__ = ("_address", "error", "is_drained", "socket", "url")
 
-    def __init__(self, listening: socket.socket, scheme: str) -> None:
-        self.socket: Final = listening
-        self.url: Final = f"{scheme}://{name_of(listening.getsockname())}"
+    def __init__(self, bound: socket.socket, address: ListenAddress) -> None:
+        self.socket: Final = bound
+        self.url: Final = f"{address.scheme}://{name_of(bound.getsockname())}"
+        self._address: Final = address
         self.is_drained = True
         self.error: OSError | None = None
+
+    def listen(self) -> None:
+        """Let clients come. Raises `ListenError`."""
+        try:
+            self.socket.listen(BACKLOG)
+        except OSError as error:  # another socket was bound to the same port, and was quicker
+            raise ListenError(self.url, _what_to_do(error, self._address)) from error
 
     def accept_batch(self) -> list[tuple[socket.socket, str]]:
         """Connections that wait, at most `ACCEPT_BATCH`, made ready, each with its peer's name.
@@ -142,8 +150,9 @@ class Listener:
         self.socket.close()
 
 
-def open_listeners(urls: Sequence[str]) -> list[Listener]:
-    """Bind and listen on every URL, or on none. Raises `ListenError` for the first that fails."""
+def bind_listeners(urls: Sequence[str]) -> list[Listener]:
+    """Bind a socket for every URL, or for none; until it listens, clients are turned away. Raises
+    `ListenError` for the first that fails."""
     if not urls:
         raise ListenError("", "nothing to listen on: give a URL such as tcp://127.0.0.1:1883")
     listeners: list[Listener] = []
@@ -151,7 +160,7 @@ def open_listeners(urls: Sequence[str]) -> list[Listener]:
         for url in urls:
             address = listen_address(url)
             for family, resolved in _resolve(url, address):
-                listeners.append(_open(url, address, family, resolved))
+                listeners.append(_bind(url, address, family, resolved))
     except ListenError:
         for listener in listeners:
             listener.close()
@@ -176,26 +185,25 @@ def _resolve(url: str, address: ListenAddress) -> list[tuple[int, SocketAddress]
     return list(dict.fromkeys((family, resolved) for family, _, _, _, resolved in found))
 
 
-def _open(url: str, address: ListenAddress, family: int, resolved: SocketAddress) -> Listener:
-    listening: socket.socket | None = None
+def _bind(url: str, address: ListenAddress, family: int, resolved: SocketAddress) -> Listener:
+    bound: socket.socket | None = None
     try:
-        listening = socket.socket(family, socket.SOCK_STREAM)
+        bound = socket.socket(family, socket.SOCK_STREAM)
         if os.name == "posix":
             # A restart need not wait for connections of the last run that linger in TIME_WAIT.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         elif hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
             # There SO_REUSEADDR would let another program take the port from us.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         if family == socket.AF_INET6:
             # [::] and 0.0.0.0 are two listeners, on every platform alike.
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(resolved)
-        listening.listen(BACKLOG)
-        listening.setblocking(False)
-        return Listener(listening, address.scheme)
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(resolved)
+        bound.setblocking(False)
+        return Listener(bound, address)
     except OSError as error:
-        if listening is not None:
-            listening.close()
+        if bound is not None:
+            bound.close()
         raise ListenError(url, _what_to_do(error, address)) from error
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Final, cast
 
 import typer
 
+from iotd.cli._store_app import store_app
+
 EXIT_CANNOT_RUN: Final = 1
 EXIT_USAGE: Final = 2
 
@@ -121,7 +123,7 @@ def _serve(
     ] = None,
     data_dir: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Folder of the durable store; not in this version."),
+        typer.Option(metavar="DIR", help="Folder of the durable store. [default: iotd-data]"),
     ] = None,
     in_memory: Annotated[
         bool,
@@ -226,6 +228,9 @@ def _app(runtime: str | None) -> tuple[typer.Typer, str]:
     app.command(
         "hash-password", help=_HASH_HELP, short_help="Make a password hash for the configuration."
     )(_hash_password)
+    app.add_typer(
+        store_app(), name="store", short_help="Look at the store of a stopped broker, repair it."
+    )
     return app, "iotd"
 
 

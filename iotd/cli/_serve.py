@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from adapters.operations import Log, open_log
-from adapters.transport import ListenError
+from adapters.transport import ListenError, RecoveryError
 from iotd._version import __version__
 from iotd.cli._config import load_or_tell
 from iotd.cli._policy import policy_of
 from iotd.cli._program import CannotRunError, build, event_loop, python
+from iotd.cli._store import open_store
 from iotd.config import Settings, printable
 from mqtt_core.broker import Decision
 
@@ -57,10 +59,12 @@ def serve(file: Path | None, flags: Mapping[str, object]) -> int:
 
     policy, authenticator = policy_of(settings, on_fault)
     runtime = cast(_Runtime, import_module(f"adapters.{settings.runtime}_server"))
+    engine = open_store(settings, log)
     server = runtime.Server(
         settings.listen_addresses,
         limits=settings.limits,
         policy=policy,
+        engine=engine,
         on_fact=log.fact,
         authenticator=None if authenticator is None else authenticator.submit,
         version=f"iotd version {__version__}",
@@ -71,7 +75,10 @@ def serve(file: Path | None, flags: Mapping[str, object]) -> int:
         code = runtime.run(
             server, on_ready=lambda: _tell_ready(log, settings, loop, server.addresses)
         )
-    except ListenError as error:
+    except (ListenError, RecoveryError) as error:
+        if engine is not None:
+            with suppress(OSError):  # where the server has closed it
+                engine.close()
         raise CannotRunError(printable(str(error))) from None
     log.info("program.stopped", exit_code=code)
     return code
@@ -88,10 +95,9 @@ def _tell_ready(log: Log, settings: Settings, loop: str, listeners: list[str]) -
         listeners=listeners,
         pid=os.getpid(),
     )
-    where = settings.origins["storage.in_memory"]
-    (log.warning if where.layer == "default" else log.info)(
-        "storage.in_memory", detail="sessions, queues and retained messages are lost at a restart"
-    )
+    if settings.data_dir is None:
+        detail = "sessions, queues and retained messages are lost at a restart"
+        log.info("storage.in_memory", detail=detail)
     for warning in settings.warnings:
         log.warning("configuration.warning", detail=warning)
     _tell_descriptors(log, settings)

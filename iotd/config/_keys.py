@@ -152,19 +152,22 @@ def _accept_boolean(found: object) -> Value:
     raise NotAllowedError("true or false")
 
 
-def _accept_text(allowed: str) -> Callable[[object], Value]:
-    def accept(found: object) -> Value:
-        if isinstance(found, str):
-            return found
-        raise NotAllowedError(allowed)
-
-    return accept
-
-
 def _accept_secret(found: object) -> Value:
     if isinstance(found, str) and (not found or len(found) >= _SECRET_LENGTH):
         return found
     raise NotAllowedError(_SECRET)
+
+
+def _accept_folder(found: object) -> Value:
+    if isinstance(found, str) and found and "\0" not in found:
+        return found
+    raise NotAllowedError(_FOLDER)
+
+
+def _accept_amount(found: object) -> Value:
+    if type(found) is int and 0 <= found <= _LARGEST_AMOUNT:
+        return found
+    raise NotAllowedError(_AMOUNT)
 
 
 def _accept_choice(*choices: str) -> Callable[[object], Value]:
@@ -207,7 +210,10 @@ _SECRET: Final = f"text of {_SECRET_LENGTH} characters or more, or empty"
 _RUNTIMES: Final = ("asyncio", "gevent")
 _FORMATS: Final = ("human", "json")
 _LEVELS: Final = ("debug", "info", "warning", "error")
-_DURABILITIES: Final = ("memory", "os", "fsync")
+_DURABILITIES: Final = ("os", "fsync")
+_FOLDER: Final = "the path of a folder"
+_LARGEST_AMOUNT: Final = 2**53
+_AMOUNT: Final = f"a whole number from 0 to {_LARGEST_AMOUNT:,}"
 
 _ALIASES: Final = {"max_packet_size_bytes": ("max_packet_size",)}
 
@@ -276,30 +282,57 @@ _PLAIN_KEYS: Final = (
     Key(
         "storage",
         "in_memory",
-        True,
+        False,
         "true or false",
-        "Keep all state in memory: nothing survives the end of the program. This version has no "
-        "other store.",
+        "Keep all state in memory: nothing is written, nothing survives the program's end.",
         accept=_accept_boolean,
         flags=("--in-memory",),
     ),
     Key(
         "storage",
         "data_dir",
-        "",
-        "the path of a folder",
-        "Folder of the durable store. Not available in this version.",
-        accept=_accept_text("the path of a folder"),
+        "iotd-data",
+        _FOLDER,
+        "Folder of the durable store, made where there is none. One broker at a time can use it.",
+        accept=_accept_folder,
         flags=("--data-dir",),
     ),
     Key(
         "storage",
         "durability",
-        "memory",
+        "fsync",
         _one_of(*_DURABILITIES),
-        "What an acknowledged message survives: `memory` nothing, `os` a crash of the program, "
-        "`fsync` a loss of power. Only `memory` is available in this version.",
+        "What an acknowledged message survives: `fsync` a loss of power, `os` the end of the "
+        "program by whatever cause, but not that of the machine.",
         accept=_accept_choice(*_DURABILITIES),
+    ),
+    Key(
+        "storage",
+        "start_empty",
+        False,
+        "true or false",
+        "Whether to start with nothing if the store cannot be read. In either case it is set "
+        "aside; without this the program says so and ends.",
+        accept=_accept_boolean,
+    ),
+    Key(
+        "storage",
+        "max_bytes",
+        8 * 1024**3,
+        _AMOUNT,
+        "Bytes of the store on disk, 0 for as many as there are. Above that, what would add to it "
+        "is refused: a publisher of MQTT 5.0 gets 0x97 (quota exceeded), an older one is "
+        "disconnected without an acknowledgement.",
+        accept=_accept_amount,
+    ),
+    Key(
+        "storage",
+        "max_messages",
+        10_000_000,
+        _AMOUNT,
+        "Messages in the store, counted once for each session that they wait for, 0 for any "
+        "number. Above that the same holds as for `max_bytes`.",
+        accept=_accept_amount,
     ),
     Key(
         "log",

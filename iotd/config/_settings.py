@@ -11,7 +11,7 @@ from iotd.config._check import check
 from iotd.config._keys import KEYS, Value
 from iotd.config._layers import Given, read_environment, read_file, read_flags
 from iotd.config._memory import Part, worst_case
-from iotd.config._origin import DEFAULT, Origin
+from iotd.config._origin import DEFAULT, LAYERS, Origin
 from iotd.config._problems import ConfigError, Problem, did_you_mean, shown
 from iotd.config._records import Rule, User
 from mqtt_core.broker import Limits, LimitValue
@@ -66,6 +66,33 @@ class Settings:
         return cast(str, self.values["auth.scram_secret"])
 
     @property
+    def data_dir(self) -> Path | None:
+        """Folder of the durable store; None: all state is in memory."""
+        if self.values["storage.in_memory"]:
+            return None
+        return Path(cast(str, self.values["storage.data_dir"]))
+
+    @property
+    def durability(self) -> str:
+        """`fsync` or `os`."""
+        return cast(str, self.values["storage.durability"])
+
+    @property
+    def may_start_empty(self) -> bool:
+        """Whether to go on without a store that cannot be read."""
+        return cast(bool, self.values["storage.start_empty"])
+
+    @property
+    def max_store_bytes(self) -> int:
+        """Bytes of the store on disk; 0 for no limit."""
+        return cast(int, self.values["storage.max_bytes"])
+
+    @property
+    def max_stored_messages(self) -> int:
+        """Messages in the store, counted for each session; 0 for no limit."""
+        return cast(int, self.values["storage.max_messages"])
+
+    @property
     def log_format(self) -> str:
         """`human` or `json`."""
         return cast(str, self.values["log.format"])
@@ -115,6 +142,7 @@ def load(
             origins[item.key.path] = item.origin
     if origins["auth.allow_anonymous"] is DEFAULT:
         values["auth.allow_anonymous"] = not values["auth.users"]
+    _settle_storage(values, origins, problems)
     touched = {item.key.path for item in given}
     problems += _contradictions(values, origins, touched)
     if problems:
@@ -132,7 +160,6 @@ def _contradictions(
     def problem(path: str, message: str) -> None:
         problems.append(Problem(origins[path], path, message))
 
-    _check_storage(values, origins, problems)
     redirects = values["mqtt5.server_redirect"] != KEYS["mqtt5.server_redirect"].default
     if redirects and not values["mqtt5.server_reference"]:
         message = "needs mqtt5.server_reference, which says where clients are sent"
@@ -165,25 +192,20 @@ def _contradictions(
     return problems
 
 
-def _check_storage(
-    values: Mapping[str, Value], origins: Mapping[str, Origin], problems: list[Problem]
+def _settle_storage(
+    values: dict[str, Value], origins: dict[str, Origin], problems: list[Problem]
 ) -> None:
-    """This version keeps everything in memory, and says so instead of losing what it was given."""
-    instead = "this version has no durable storage, all state is lost at a restart"
-
-    def problem(path: str, message: str) -> None:
-        problems.append(Problem(origins[path], path, message))
-
-    if values["storage.data_dir"] and origins["storage.in_memory"] is not DEFAULT:
-        if values["storage.in_memory"]:
-            problem("storage.data_dir", "contradicts storage.in_memory = true; keep one of them")
-    if values["storage.data_dir"]:
-        problem("storage.data_dir", f"is not available: {instead}; leave it out")
-    if not values["storage.in_memory"]:
-        problem("storage.in_memory", f"cannot be false: {instead}")
-    if values["storage.durability"] != "memory":
-        found = values["storage.durability"]
-        problem("storage.durability", f'"{found}" is not available: {instead}; use "memory"')
+    """In memory or in a folder: of two layers the stronger decides, one layer must not say both."""
+    where = origins["storage.in_memory"]
+    folder = origins["storage.data_dir"]
+    if not values["storage.in_memory"] or folder is DEFAULT:
+        return
+    if folder.layer == where.layer:
+        message = "contradicts storage.in_memory = true; keep one of them"
+        problems.append(Problem(folder, "storage.data_dir", message))
+    elif LAYERS.index(folder.layer) > LAYERS.index(where.layer):
+        values["storage.in_memory"] = False
+        origins["storage.in_memory"] = folder
 
 
 def _plain_passwords(values: Mapping[str, Value], origins: Mapping[str, Origin]) -> list[str]:

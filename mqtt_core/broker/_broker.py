@@ -1,9 +1,10 @@
 """The broker: the contract between the pure core and its adapters.
 
-In: `open`, the channels' own verbs, `advance`, `auth_decided`, `completed`, `shut_down`. Out:
-`take_dirty`, `take_requests`, `take_facts`, `next_deadline`. No call is re-entrant, none
-raises for anything a client or an engine does, and none takes long: what is wide goes on in
-later turns, which `next_deadline` asks for. Times are seconds of one monotonic clock.
+In: `recover`, `open`, the channels' own verbs, `advance`, `auth_decided`, `completed`,
+`shut_down`. Out: `take_dirty`, `take_requests`, `take_facts`, `next_deadline`. No call is
+re-entrant, none raises for anything a client or an engine does, and none takes long: what is
+wide goes on in later turns, which `next_deadline` asks for. Times are seconds of one monotonic
+clock.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from mqtt_core.broker._incoming import Incoming
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
 from mqtt_core.broker._queues import Queues
+from mqtt_core.broker._recovery import Recovery
 from mqtt_core.broker._room import Room
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._sessions import Sessions
@@ -99,6 +101,7 @@ class Broker:
         "_connecting",
         "_exchanging",
         "_incoming",
+        "_recovery",
         "_sys",
         "_mode",
         "_stop_at",
@@ -148,11 +151,32 @@ class Broker:
             self._exchanging,
             self._endings,
         )
+        self._recovery: Final = Recovery(ws, self._sessions, self._publishing)
         self._sys: Final = SysTopics(ws.stats, version, now)
         self._mode = RUNNING
         self._stop_at = 0.0
         if limits.sys_interval_secs:
             ws.deadlines.arm(now, _SYS_DEADLINE, SysTimer(self))
+
+    # The beginning
+
+    def recover(self, now: float) -> None:
+        """Read back what is stored. Wanted once, before the first connection is opened, for an
+        engine that may have something; `is_recovering` tells when that is over."""
+        self._ws.now = now
+        self._recovery.begin()
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether the broker is not ready for clients yet; one that stops before it is ready, or
+        because of `recovery_failure`, never is."""
+        return not self._recovery.is_over
+
+    @property
+    def recovery_failure(self) -> str:
+        """Why the store could not be read back, so that the broker has stopped; empty if it
+        could."""
+        return self._recovery.failure
 
     # Connections
 
@@ -176,7 +200,7 @@ class Broker:
         is_half_full = ws.stats.half_connected >= ws.limits.max_half_connected
         channel.is_over_limit = ws.stats.connections >= ws.limits.max_connections
         self._endings.opened(channel)
-        if self._mode != RUNNING:
+        if self._mode != RUNNING or self.is_recovering:
             self._endings.shut_down(channel, True)
         elif is_half_full:
             self._endings.end(channel, TOO_MANY_HALF_CONNECTED)
@@ -415,6 +439,8 @@ class Broker:
                 pending.done(completion)
         except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(None, error)
+        if self._recovery.failure:
+            self.shut_down(IMMEDIATE, now)
         self._close_doomed()
 
     def rules_changed(self) -> None:
@@ -429,7 +455,7 @@ class Broker:
         ws = self._ws
         if ws.work:
             return ws.now
-        at = ws.deadlines.next_at()
+        at = None if self._recovery.holds_time else ws.deadlines.next_at()
         if self._mode != RUNNING and not self.is_stopped:
             return self._stop_at if at is None else min(at, self._stop_at)
         return at
@@ -456,7 +482,7 @@ class Broker:
                 ws.queue_work(work)
             if ws.doomed:
                 self._close_doomed()
-        for _ in range(_DUE_AT_ONCE):
+        for _ in range(0 if self._recovery.holds_time else _DUE_AT_ONCE):
             deadline = ws.deadlines.pop_due(now)
             if deadline is None:
                 break
@@ -467,6 +493,7 @@ class Broker:
                 owner.on_deadline(deadline.kind, now)
             except Exception as error:  # noqa: BLE001 - the fault barrier
                 self._fault(_channel_of(owner), error)
+        self._recovery.look()
         if self._mode == GRACEFUL and now >= self._stop_at:
             self._end_all(True)
         self._close_doomed()
@@ -599,6 +626,7 @@ class Broker:
         self._ws.now = now
         self._mode = mode
         self._stop_at = now + self.limits.shutdown_timeout_secs
+        self._recovery.abandon()
         self._end_all(mode == IMMEDIATE)
 
     def _end_all(self, at_once: bool) -> None:

@@ -63,6 +63,7 @@ from mqtt_core.broker._store import (
     EndSession,
     Failed,
     Operation,
+    SaveExpiry,
     SaveSession,
     SaveWill,
     SessionRecord,
@@ -260,7 +261,9 @@ class Connecting:
             older.is_over = True
             self._endings.end(older.channel, TAKEN_OVER)
         request_id = ws.next_id()
-        ws.submit(ClaimSession(request_id, client_id), PendingClaim(self, attempt))
+        known = self._sessions.get(client_id)
+        known_key = 0 if known is None else known.key
+        ws.submit(ClaimSession(request_id, client_id, known_key), PendingClaim(self, attempt))
 
     def _check_will5(self, will: Will) -> tuple[int, str]:
         """Why a will is not served, as only a client of MQTT 5.0 can be told; `SUCCESS` if it
@@ -320,6 +323,9 @@ class Connecting:
                 unborn.add(stored_key)  # still there if the store refuses
             sessions.unborn[client_id] = unborn
             operations.append(SaveSession(attempt.new_key, client_id))
+        key = attempt.new_key or (0 if attempt.ended_key else stored_key)
+        if key:  # [MQTT-3.1.2-23]
+            operations.append(SaveExpiry(key, None, attempt.expiry_s))
         if connect.will is not None or (known is not None and known.has_will):
             # [v3 MQTT-3.1.2-8]
             attempt.saves_will = True
@@ -441,6 +447,8 @@ class Connecting:
             if known.channel is not None:
                 self._endings.end(known.channel, TAKEN_OVER)
             sessions.end(known, is_told=True)
+        elif known is not None and known.key and attempt.client_id not in sessions.claims:
+            sessions.save_expiry(known)  # it is not attached to this one
         self._forget_unborn(attempt.client_id)
         self._restore_will(attempt)
 

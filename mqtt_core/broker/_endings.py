@@ -308,16 +308,14 @@ class Endings:
         if will is None:
             return
         sessions.wills.let_go(will)
+        if is_wanted and fan_out is not None:
+            fan_out.then = will  # behind the message that is still on its way
+        elif is_wanted:
+            self._publishing.publish_will(will, session)  # [v3 MQTT-3.1.2-8]
         if cause == SHUT_DOWN:
             sessions.wills.kept[session.client_id] = will  # a durable store publishes it later
-        elif not is_replaced:
+        elif not is_replaced:  # behind what it led to: a crash between rather repeats it
             self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
-        if not is_wanted:
-            return
-        if fan_out is not None:
-            fan_out.then = will  # behind the message that is still on its way
-        else:
-            self._publishing.publish_will(will, session)  # [v3 MQTT-3.1.2-8]
 
     def _tell(
         self,

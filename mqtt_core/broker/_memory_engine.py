@@ -5,9 +5,9 @@ It completes at once and is the model that other engines are compared with.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, final
 
-from mqtt_core._packets import Will
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._particulars import Options
 from mqtt_core.broker._retained import Position, RetainedMessages
@@ -30,6 +30,8 @@ from mqtt_core.broker._store import (
     Queued,
     QueuePage,
     ReadQueue,
+    ReadSessions,
+    ReadWills,
     ReleaseIdentifier,
     Request,
     RetainedPage,
@@ -41,7 +43,10 @@ from mqtt_core.broker._store import (
     SaveSubscription,
     SaveWill,
     SessionRecord,
+    SessionsPage,
     Settle,
+    StoredWill,
+    WillsPage,
     Write,
 )
 
@@ -50,7 +55,17 @@ from mqtt_core.broker._store import (
 class _Stored:
     """One session. `waiting` stands in the order of numbers, from index `first` on."""
 
-    __slots__ = ("client_id", "subscriptions", "waiting", "first", "sent", "held", "expires_at")
+    __slots__ = (
+        "client_id",
+        "subscriptions",
+        "waiting",
+        "first",
+        "sent",
+        "held",
+        "expires_at",
+        "interval_s",
+        "is_retired",
+    )
 
     def __init__(self, client_id: str) -> None:
         self.client_id: Final = client_id
@@ -60,6 +75,8 @@ class _Stored:
         self.sent: Final[dict[int, InFlight]] = {}  # by number, in the order of sending
         self.held: Final[set[int]] = set()
         self.expires_at: float | None = None
+        self.interval_s = 0
+        self.is_retired = False
 
     def index_behind(self, number: int) -> int:
         """Where the first waiting message with a greater number stands."""
@@ -72,6 +89,22 @@ class _Stored:
             else:
                 high = middle
         return low
+
+    def record(self, session: int) -> SessionRecord:
+        """All there is of it."""
+        return SessionRecord(
+            session,
+            self.client_id,
+            dict(self.subscriptions),
+            list(self.sent.values()),
+            set(self.held),
+            [
+                (entry.number, entry.message.size_bytes, entry.message.expires_at)
+                for entry in self.waiting[self.first :]
+            ],
+            self.expires_at,
+            self.interval_s,
+        )
 
     def take(self, number: int) -> Queued | None:
         """Remove a waiting message."""
@@ -102,13 +135,24 @@ class MemoryEngine:
         self._last_number = 0
         self._sessions: Final[dict[int, _Stored]] = {}
         self._by_client: Final[dict[str, int]] = {}
-        self._wills: Final[dict[str, Will]] = {}
+        self._wills: Final[dict[str, StoredWill]] = {}
         self._completions: list[Completion] = []
 
     @property
     def last_number(self) -> int:
         """The greatest number of a message or session, 0 for none."""
         return self._last_number
+
+    def start(self, on_answers: Callable[[], None]) -> None:
+        """A broker begins to work with what is here. Its answers are there at once, so it is never
+        told of any."""
+        self._completions = []
+        for number, stored in list(self._sessions.items()):
+            if stored.is_retired:
+                del self._sessions[number]
+
+    def close(self) -> None:
+        """Everything has taken effect already."""
 
     def submit(self, request: Request) -> None:
         """Take a request; its completion is there at once, for `take_completions`."""
@@ -118,6 +162,10 @@ class MemoryEngine:
             self._completions.append(self._claim(request))
         elif isinstance(request, ReadQueue):
             self._completions.append(self._read_queue(request))
+        elif isinstance(request, ReadSessions):
+            self._completions.append(self._read_sessions(request))
+        elif isinstance(request, ReadWills):
+            self._completions.append(self._read_wills(request))
         else:
             assert isinstance(request, MatchRetained), request
             self._completions.append(self._match_retained(request))
@@ -179,7 +227,10 @@ class MemoryEngine:
             stored = self._sessions.pop(operation.session, None)
             self._forget_client(operation.session, stored)
         elif isinstance(operation, RetireSession):
-            self._forget_client(operation.session, self._sessions.get(operation.session))
+            stored = self._sessions.get(operation.session)
+            self._forget_client(operation.session, stored)
+            if stored is not None:
+                stored.is_retired = True
         elif isinstance(operation, SaveSubscription):
             stored = self._sessions.get(operation.session)
             if stored is not None:
@@ -192,12 +243,14 @@ class MemoryEngine:
             stored = self._sessions.get(operation.session)
             if stored is not None:
                 stored.expires_at = operation.at
+                stored.interval_s = operation.interval_s
         else:
             assert isinstance(operation, SaveWill), operation
+            client_id = operation.client_id
             if operation.will is None:
-                self._wills.pop(operation.client_id, None)
+                self._wills.pop(client_id, None)
             else:
-                self._wills[operation.client_id] = operation.will
+                self._wills[client_id] = StoredWill(client_id, operation.will, operation.due)
 
     def _forget_client(self, session: int, stored: _Stored | None) -> None:
         if stored is not None and self._by_client.get(stored.client_id) == session:
@@ -246,24 +299,34 @@ class MemoryEngine:
         sent = stored.sent.pop(operation.number, None)
         if sent is not None:  # behind the others: PUBRELs are repeated in the order of PUBRECs
             stored.sent[operation.number] = InFlight(
-                sent.packet_id, sent.number, sent.qos, sent.message, sent.particulars, True
+                sent.packet_id, sent.number, sent.qos, None, sent.particulars, True
             )
 
     def _claim(self, request: ClaimSession) -> Completion:
         session = self._by_client.get(request.client_id)
         if session is None:
             return Claimed(request.request_id, None)
-        stored = self._sessions[session]
-        waiting = stored.waiting[stored.first :]
-        record = SessionRecord(
-            session,
-            request.client_id,
-            dict(stored.subscriptions),
-            list(stored.sent.values()),
-            set(stored.held),
-            [(entry.number, entry.message.size_bytes) for entry in waiting],
-        )
-        return Claimed(request.request_id, record)
+        return Claimed(request.request_id, self._sessions[session].record(session))
+
+    def _read_sessions(self, request: ReadSessions) -> Completion:
+        records: list[SessionRecord] = []
+        size = 0
+        for number in sorted(self._sessions):
+            stored = self._sessions[number]
+            if number <= request.after or stored.is_retired:
+                continue
+            record = stored.record(number)
+            size += 1 + len(record.subscriptions) + len(record.in_flight)
+            size += len(record.held) + len(record.queued)
+            if records and size > request.limit:
+                break
+            records.append(record)
+        return SessionsPage(request.request_id, records)
+
+    def _read_wills(self, request: ReadWills) -> Completion:
+        clients = sorted(client_id for client_id in self._wills if client_id > request.after)
+        wills = [self._wills[client_id] for client_id in clients[: request.limit]]
+        return WillsPage(request.request_id, wills)
 
     def _read_queue(self, request: ReadQueue) -> Completion:
         stored = self._sessions.get(request.session)

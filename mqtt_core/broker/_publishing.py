@@ -51,6 +51,7 @@ from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
 
 _NARROW: Final = 64  # receivers of a message that is never put off
 _VISITS_PER_DELIVERY: Final = 4  # nodes of the trie that take the time of one delivery
+_TURNS_AT_ONCE: Final = 2  # for a message that should be stored as a whole or not at all
 _HELD_ANYWAY: Final = 16  # QoS 2 messages that a session may hold when others use up the total
 
 
@@ -433,7 +434,13 @@ class Publishing:
         if ws.unflushed > self._flush_at:
             return False
         ws.is_bulk = True
-        is_done = fan_out.deliver_some(self._delivery, ws.allowance)
+        count = ws.allowance
+        session = fan_out.begun.session
+        if session is not None and session.key:
+            # A crash between two parts would give some a second copy: the publisher's identifier is
+            # held with the last one, and it would send the message again.  [MQTT-4.3.3-10]
+            count = max(count, _TURNS_AT_ONCE * ws.limits.turn_deliveries)
+        is_done = fan_out.deliver_some(self._delivery, count)
         ws.is_bulk = False
         resting = self._delivery.resting
         self._delivery.resting = None
@@ -473,6 +480,10 @@ class Publishing:
         self._committing.complete(begun, packet)
 
     # From the broker itself
+
+    def begin_sweeping(self) -> None:
+        """See to retained messages that were stored before, and expire."""
+        self._sweeping.begin()
 
     def publish(self, message: Message) -> None:
         """Publish a message that no client sent."""

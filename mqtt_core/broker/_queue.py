@@ -15,10 +15,9 @@ from typing import Final, final
 from mqtt_core._message import Message
 from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._store import Queued
+from mqtt_core.broker._stored import Stored
 
 _GONE_KEPT: Final = 100
-_SIZE_BITS: Final = 30  # a packet has at most 268,435,460 bytes
-_SIZE_MASK: Final = (1 << _SIZE_BITS) - 1
 
 
 def _number(entry: Queued) -> int:
@@ -50,9 +49,9 @@ class Queue:
         self.last_read = 0  # number of the last entry that came from the engine
         self.reading = 0  # request id of the page that is under way, 0 for none
         self._qos_0: deque[Queued] | None = None
-        self._loaded: Final[deque[Queued]] = deque()
-        # Number and size of what only the engine has, packed into one integer each.
-        self._stored: Final[deque[int]] = deque()
+        # Both are made when they are needed: most sessions that are away have neither.
+        self._loaded: deque[Queued] | None = None
+        self._stored: Stored | None = None  # what only the engine has
         # When messages expire, and their numbers; those that have gone meanwhile stay a while.
         self._expiring: list[tuple[float, int]] | None = None
 
@@ -69,18 +68,19 @@ class Queue:
     @property
     def has_waiting(self) -> bool:
         """Whether a QoS 1 or 2 message waits, here or in the engine."""
-        return bool(self._stored) or bool(self._loaded)
+        return self.has_stored or bool(self._loaded)
 
     @property
     def has_stored(self) -> bool:
         """Whether a message waits that only the engine has."""
-        return bool(self._stored)
+        stored = self._stored
+        return stored is not None and len(stored) > 0
 
     def add(
         self, number: int, qos: int, message: Message, particulars: Particulars | None = None
     ) -> None:
         """Append a message to be kept here."""
-        self._note_expiry(number, message)
+        self._note_expiry(number, message.expires_at)
         entry = Queued(number, qos, message, particulars)
         if qos == 0:
             if self._qos_0 is None:
@@ -89,12 +89,18 @@ class Queue:
             self.qos_0_count += 1
             self.qos_0_bytes += message.size_bytes
         else:
-            self._loaded.append(entry)
+            self._own_loaded().append(entry)
         self.count += 1
         self.size_bytes += message.size_bytes
 
-    def _note_expiry(self, number: int, message: Message) -> None:
-        expires_at = message.expires_at
+    def _own_loaded(self) -> deque[Queued]:
+        loaded = self._loaded
+        if loaded is None:
+            loaded = deque()
+            self._loaded = loaded
+        return loaded
+
+    def _note_expiry(self, number: int, expires_at: float) -> None:
         if expires_at:
             expiring = self._expiring
             if expiring is None:
@@ -107,8 +113,8 @@ class Queue:
                 heapq.heapify(self._expiring)
 
     def _numbers(self) -> set[int]:
-        numbers = {packed >> _SIZE_BITS for packed in self._stored}
-        numbers.update(entry.number for entry in self._loaded)
+        numbers = set() if self._stored is None else set(self._stored.numbers())
+        numbers.update(entry.number for entry in self._loaded or ())
         numbers.update(entry.number for entry in self._qos_0 or ())
         return numbers
 
@@ -121,20 +127,18 @@ class Queue:
         if not due:
             return []
         taken: list[int] = []
-        for _ in range(len(self._stored)):  # each once round, so that those left keep their order
-            packed = self._stored.popleft()
-            if packed >> _SIZE_BITS in due:
-                taken.append(packed >> _SIZE_BITS)
+        if self._stored is not None:
+            for number, size in self._stored.take(due):
+                taken.append(number)
                 self.count -= 1
-                self.size_bytes -= packed & _SIZE_MASK
-            else:
-                self._stored.append(packed)
-        for _ in range(len(self._loaded)):
-            entry = self._loaded.popleft()
+                self.size_bytes -= size
+        loaded = self._own_loaded()
+        for _ in range(len(loaded)):  # each once round, so that those left keep their order
+            entry = loaded.popleft()
             if entry.number in due:
                 taken.append(self._taken(entry).number)
             else:
-                self._loaded.append(entry)
+                loaded.append(entry)
         waiting = self._qos_0
         for _ in range(self.qos_0_count):
             assert waiting is not None
@@ -146,23 +150,27 @@ class Queue:
 
     def add_message_stored(self, number: int, message: Message) -> None:
         """Count a message that only the engine has from now on."""
-        self._note_expiry(number, message)
-        self.add_stored(number, message.size_bytes)
+        self.add_stored(number, message.size_bytes, message.expires_at)
 
-    def add_stored(self, number: int, size_bytes: int) -> None:
-        """Count a message that only the engine has."""
-        self._stored.append(number << _SIZE_BITS | size_bytes)
+    def add_stored(self, number: int, size_bytes: int, expires_at: float = 0.0) -> None:
+        """Count a message that only the engine has, by its number and size; `expires_at` in unix
+        seconds, 0 for never."""
+        self._note_expiry(number, expires_at)
+        stored = self._stored
+        if stored is None:
+            stored = Stored()
+            self._stored = stored
+        stored.append(number, size_bytes)
         self.count += 1
         self.size_bytes += size_bytes
 
     def forget_stored(self, number: int) -> bool:
         """A message that only the engine had is not there after all."""
-        for packed in self._stored:
-            if packed >> _SIZE_BITS == number:
-                self._stored.remove(packed)
-                self.count -= 1
-                self.size_bytes -= packed & _SIZE_MASK
-                return True
+        stored = self._stored
+        for _, size in () if stored is None else stored.take({number}):
+            self.count -= 1
+            self.size_bytes -= size
+            return True
         return False
 
     def load(self, entries: list[Queued]) -> None:
@@ -173,15 +181,14 @@ class Queue:
         stored = self._stored
         for entry in entries:
             last = 0
-            while stored and stored[0] >> _SIZE_BITS <= entry.number:
-                packed = stored.popleft()
-                last = packed >> _SIZE_BITS
+            while stored is not None and len(stored) and stored.first_number <= entry.number:
+                last = stored.first_number
                 self.count -= 1
-                self.size_bytes -= packed & _SIZE_MASK
+                self.size_bytes -= stored.pop_first()
             self.last_read = entry.number
             if last != entry.number:
                 continue
-            self._loaded.append(entry)
+            self._own_loaded().append(entry)
             self.count += 1
             self.size_bytes += entry.message.size_bytes
 
@@ -189,10 +196,12 @@ class Queue:
         """Forget the first QoS 1 or 2 message and return its number."""
         if self._loaded:
             return self.pop_loaded().number
-        packed = self._stored.popleft()
+        stored = self._stored
+        assert stored is not None
+        number = stored.first_number
         self.count -= 1
-        self.size_bytes -= packed & _SIZE_MASK
-        return packed >> _SIZE_BITS
+        self.size_bytes -= stored.pop_first()
+        return number
 
     def next_is_qos_0(self) -> bool:
         """Whether the message that came first is one of QoS 0."""
@@ -212,16 +221,16 @@ class Queue:
     @property
     def stored_count(self) -> int:
         """How many messages only the engine has."""
-        return len(self._stored)
+        return 0 if self._stored is None else len(self._stored)
 
     def here(self) -> list[Queued]:
         """What waits here, at any QoS, in order."""
-        return sorted([*self._loaded, *(self._qos_0 or ())], key=_number)
+        return sorted([*(self._loaded or ()), *(self._qos_0 or ())], key=_number)
 
     def take_loaded(self) -> list[Queued]:
         """Take out all QoS 1 and 2 messages that wait here."""
-        entries = list(self._loaded)
-        self._loaded.clear()
+        entries = list(self._loaded or ())
+        self._loaded = None
         for entry in entries:
             self._taken(entry)
         return entries
@@ -233,13 +242,11 @@ class Queue:
         for entry in entries:
             self.count += 1
             self.size_bytes += entry.message.size_bytes
-        waiting = sorted([*entries, *self._loaded], key=_number)
-        self._loaded.clear()
-        self._loaded.extend(waiting)
+        self._loaded = deque(sorted([*entries, *(self._loaded or ())], key=_number))
 
     def pop_loaded(self) -> Queued:
         """Take out the first QoS 1 or 2 message."""
-        return self._taken(self._loaded.popleft())
+        return self._taken(self._own_loaded().popleft())
 
     def _taken(self, entry: Queued) -> Queued:
         self.count -= 1

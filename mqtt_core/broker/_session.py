@@ -98,6 +98,7 @@ class Session:
         "verdicts",
         "expiry_s",
         "will",
+        "expires_at",
         "deadline",
         "dropping",
     )
@@ -132,6 +133,7 @@ class Session:
         self.verdicts: dict[tuple[int, bytes], bool] | None = None
         self.expiry_s = 0  # how long it outlives its connection
         self.will: DelayedWill | None = None  # of its last connection
+        self.expires_at = 0.0  # when it ends, in unix seconds; 0 while it is attached
         self.deadline: Deadline | None = None
         self.dropping = 0  # messages dropped in the present episode of a full queue
 

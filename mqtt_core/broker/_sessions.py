@@ -25,6 +25,7 @@ from mqtt_core.broker._store import (
     RetireSession,
     SaveExpiry,
     SessionRecord,
+    StoredWill,
 )
 from mqtt_core.broker._wills import WILL_DUE, Wills
 from mqtt_core.broker._work import Work
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mqtt_core.broker._connecting import Attempt
 
 EXPIRY: Final = 1
+_PACKET_IDENTIFIERS: Final = 65_536
 _UNSUBSCRIBED_AT_ONCE: Final = 500
 
 
@@ -138,31 +140,65 @@ class Sessions:
             self._ws.stats.sessions_detached += 1
         return session
 
+    def recover(self, record: SessionRecord) -> None:
+        """A session as a broker finds it when it starts. The connection of one that was attached
+        has ended just now. Raises `ValueError` for one that there cannot be.  [MQTT-3.1.2-23]"""
+        for sent in record.in_flight:
+            if not 0 < sent.packet_id < _PACKET_IDENTIFIERS:
+                raise ValueError(f"{record.client_id!r} has packet identifier {sent.packet_id}")
+            if sent.message is None and not sent.is_received:
+                raise ValueError(f"{record.client_id!r} has no message {sent.number}")
+        ws = self._ws
+        session = self.restore(record)
+        interval_s = record.interval_s
+        session.expiry_s = interval_s
+        if record.expires_at is None:
+            session.expires_at = ws.wall + interval_s
+            self.save_expiry(session)
+        else:
+            session.expires_at = min(record.expires_at, ws.wall + interval_s)
+        timer = SessionTimer(self, session)
+        session.deadline = ws.deadlines.arm(session.expires_at - ws.wall_offset, EXPIRY, timer)
+
+    def recover_will(self, stored: StoredWill) -> None:
+        """A will as a broker finds it when it starts; its session is here if there is one."""
+        session = self.by_client.get(stored.client_id)
+        if session is not None:
+            self.wills.recover(session, stored, SessionTimer(self, session))
+        else:
+            self.wills.publish_stored(stored)
+
+    def save_expiry(self, session: Session) -> None:
+        """Store when a session ends."""
+        at = None if session.channel is not None else session.expires_at
+        self._ws.record(SaveExpiry(session.key, at, session.expiry_s))
+
     def restore(self, record: SessionRecord) -> Session:
         """A session as the storage engine has it."""
         ws = self._ws
         session = self.make(record.client_id, record.session)
         for topic_filter, (qos, options) in record.subscriptions.items():
             ws.router.subscribe(session, topic_filter, qos, options)
-        flow = ws.new_flow()
-        session.flow = flow
-        numbers: dict[int, int] = {}
-        for sent in record.in_flight:
-            step = AWAITING_PUBACK if sent.qos == 1 else AWAITING_PUBREC
-            if sent.is_received:
-                step = AWAITING_PUBCOMP
-            message = None if sent.is_received else sent.message
-            flow.restore(sent.packet_id, message, step)
-            numbers[sent.packet_id] = sent.number
-            if sent.particulars is not None:
-                session.note_particulars(sent.packet_id, sent.particulars)
-        session.numbers = numbers
-        flow.held = set(record.held) if record.held else None
-        ws.held_identifiers += len(record.held)
+        if record.in_flight:
+            flow = ws.flow_of(session)
+            numbers: dict[int, int] = {}
+            for sent in record.in_flight:
+                step = AWAITING_PUBACK if sent.qos == 1 else AWAITING_PUBREC
+                if sent.is_received:
+                    step = AWAITING_PUBCOMP
+                message = None if sent.is_received else sent.message
+                flow.restore(sent.packet_id, message, step)
+                numbers[sent.packet_id] = sent.number
+                if sent.particulars is not None:
+                    session.note_particulars(sent.packet_id, sent.particulars)
+            session.numbers = numbers
+        if record.held:
+            ws.flow_of(session).held = set(record.held)
+            ws.held_identifiers += len(record.held)
         if record.queued:
             queue = Queue()
-            for number, size in record.queued:
-                queue.add_stored(number, size)
+            for number, size, expires_at in record.queued:
+                queue.add_stored(number, size, expires_at)
             session.queue = queue
             ws.count_queued(queue.count, queue.size_bytes)
         return session
@@ -184,7 +220,7 @@ class Sessions:
         stats = ws.stats
         if session.key:
             stats.sessions_detached -= 1
-            ws.record(SaveExpiry(session.key, None))
+            session.expires_at = 0.0
         stats.count_connected(channel.connection.level, 1)
         if stats.clients_connected > stats.clients_maximum:
             stats.clients_maximum = stats.clients_connected
@@ -211,7 +247,8 @@ class Sessions:
             return
         timer = SessionTimer(self, session)
         session.deadline = ws.deadlines.arm(ws.now + timeout, EXPIRY, timer)
-        ws.record(SaveExpiry(session.key, ws.wall + timeout))
+        session.expires_at = ws.wall + timeout
+        self.save_expiry(session)
         if self._handing.concerns(session):
             self._handing.away(session)
 

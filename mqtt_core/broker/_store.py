@@ -10,10 +10,14 @@ on a change (an acknowledgement, say) waits for its completion. The contract of 
 - A `Write` takes effect as a whole or fails as a whole. One with request id 0 wants no
   completion.
 - Any request may be refused with `Failed`.
+
+A broker that starts reads back what there is, before its first client: `ReadSessions`, then
+`ReadWills`. Nothing else is asked for until that is over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol, final
 
 from mqtt_core._message import Message
@@ -56,11 +60,16 @@ class RetireSession(Operation):
 
 @final
 class SaveExpiry(Operation):
-    """When a detached session ends, in unix seconds; None while it is attached."""
+    """When a detached session ends, in unix seconds; None while it is attached.
 
-    def __init__(self, session: int, at: float | None) -> None:
+    `interval_s` is how long it outlives the connection that it has, or had last: where that is cut
+    by a crash, nobody else would know.
+    """
+
+    def __init__(self, session: int, at: float | None, interval_s: int) -> None:
         self.session: Final = session
         self.at: Final = at
+        self.interval_s: Final = interval_s
 
 
 @final
@@ -215,11 +224,40 @@ class Write(Request):
 
 @final
 class ClaimSession(Request):
-    """This broker serves the client from now on; completed by `Claimed`."""
+    """This broker serves the client from now on; completed by `Claimed`.
 
-    def __init__(self, request_id: int, client_id: str) -> None:
+    `known` is the session of the client that the broker has already, 0 for none: of that one the
+    record may come without what belongs to it.
+    """
+
+    def __init__(self, request_id: int, client_id: str, known: int = 0) -> None:
         super().__init__(request_id)
         self.client_id: Final = client_id
+        self.known: Final = known
+
+
+@final
+class ReadSessions(Request):
+    """The stored sessions behind number `after`; completed by `SessionsPage`.
+
+    `limit` counts sessions together with all that is in their records. At least one is returned
+    if there is any.
+    """
+
+    def __init__(self, request_id: int, after: int, limit: int) -> None:
+        super().__init__(request_id)
+        self.after: Final = after
+        self.limit: Final = limit
+
+
+@final
+class ReadWills(Request):
+    """At most `limit` stored wills, those behind the client `after`; completed by `WillsPage`."""
+
+    def __init__(self, request_id: int, after: str, limit: int) -> None:
+        super().__init__(request_id)
+        self.after: Final = after
+        self.limit: Final = limit
 
 
 @final
@@ -292,7 +330,10 @@ class Failed(Completion):
 
 @final
 class InFlight:
-    """A stored handshake: what was sent with an identifier, and whether PUBREC has come."""
+    """A stored handshake: what was sent with an identifier, and whether PUBREC has come.
+
+    The message of one that has got PUBREC is never sent again: it may be None.
+    """
 
     __slots__ = ("packet_id", "number", "qos", "message", "particulars", "is_received")
 
@@ -301,7 +342,7 @@ class InFlight:
         packet_id: int,
         number: int,
         qos: int,
-        message: Message,
+        message: Message | None,
         particulars: Particulars | None,
         is_received: bool,
     ) -> None:
@@ -315,10 +356,13 @@ class InFlight:
 
 @final
 class SessionRecord:
-    """A stored session as a claim finds it.
+    """A stored session as a claim finds it, or a broker that starts.
 
-    `subscriptions` has QoS and options by filter; `in_flight` stands in the order of sending;
-    `queued` has number and size of what waits.
+    `subscriptions` has QoS and options by filter, `held` the identifiers of QoS 2 messages that
+    wait for PUBREL. `in_flight` stands in the order in which PUBLISH was sent or PUBREC has come,
+    whichever was last for each. `queued` has what waits, in the order of numbers: number, size
+    (`Message.size_bytes`), and when it expires in unix seconds, 0 for never. `expires_at` and
+    `interval_s` are those of the last `SaveExpiry`.
     """
 
     def __init__(
@@ -328,7 +372,9 @@ class SessionRecord:
         subscriptions: dict[bytes, tuple[int, Options | None]],
         in_flight: list[InFlight],
         held: set[int],
-        queued: list[tuple[int, int]],
+        queued: list[tuple[int, int, float]],
+        expires_at: float | None = None,
+        interval_s: int = 0,
     ) -> None:
         self.session: Final = session
         self.client_id: Final = client_id
@@ -336,6 +382,8 @@ class SessionRecord:
         self.in_flight: Final = in_flight
         self.held: Final = held
         self.queued: Final = queued
+        self.expires_at: Final = expires_at
+        self.interval_s: Final = interval_s
 
 
 @final
@@ -345,6 +393,38 @@ class Claimed(Completion):
     def __init__(self, request_id: int, record: SessionRecord | None) -> None:
         super().__init__(request_id)
         self.record: Final = record
+
+
+@final
+class SessionsPage(Completion):
+    """Stored sessions in the order of their numbers, but for those that have been retired; none
+    where there are no more."""
+
+    def __init__(self, request_id: int, records: list[SessionRecord]) -> None:
+        super().__init__(request_id)
+        self.records: Final = records
+
+
+@final
+class StoredWill:
+    """A will as the last `SaveWill` of its client has it."""
+
+    __slots__ = ("client_id", "will", "due")
+
+    def __init__(self, client_id: str, will: Will, due: float) -> None:
+        self.client_id: Final = client_id
+        self.will: Final = will
+        self.due: Final = due
+
+
+@final
+class WillsPage(Completion):
+    """Stored wills in an order of clients that is the engine's own, and stays the same; none
+    where there are no more."""
+
+    def __init__(self, request_id: int, wills: list[StoredWill]) -> None:
+        super().__init__(request_id)
+        self.wills: Final = wills
 
 
 @final
@@ -382,12 +462,26 @@ class RetainedPage(Completion):
 
 
 class Engine(Protocol):
-    """A storage engine. `last_number` is the greatest number of a message or session it has
-    seen; a broker that is made for it goes on from there."""
+    """A storage engine.
+
+    The server that it is given to starts it, and closes it when all is over. All other methods are
+    called on the thread of that server's loop, between the two, and never block.
+    """
 
     @property
     def last_number(self) -> int:
-        """The greatest number in use, 0 for none."""
+        """The greatest number of a message or session that it has ever seen, 0 for none, as far as
+        any of them may still be there; a broker that is made for it goes on from there. Known
+        before `start`."""
+        ...
+
+    def start(self, on_answers: Callable[[], None]) -> None:
+        """A broker begins to work with what is stored; sessions that were retired are over.
+
+        `on_answers` is called, from any thread, when there are completions to take. An engine
+        whose completions are there when `submit` returns need not call it. Raises nothing: what
+        is wrong is said by `Failed`.
+        """
         ...
 
     def submit(self, request: Request) -> None:
@@ -396,4 +490,10 @@ class Engine(Protocol):
 
     def take_completions(self) -> list[Completion]:
         """What has been decided since the last call."""
+        ...
+
+    def close(self) -> None:
+        """Store what has been submitted, and let go of everything. Blocks as long as that takes:
+        a server calls it on a thread of its own, once. Raises `OSError` where something that was
+        submitted could not be stored; all is let go of then, too."""
         ...

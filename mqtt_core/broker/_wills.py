@@ -13,7 +13,7 @@ from mqtt_core._properties import WILL_DELAY_INTERVAL, number
 from mqtt_core.broker._deadlines import Deadline, Timed
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import SaveWill
+from mqtt_core.broker._store import SaveWill, StoredWill
 from mqtt_core.broker._workspace import Workspace
 
 # What they take in memory, by an upper estimate.
@@ -86,6 +86,23 @@ class Wills:
         else:
             ws.record(SaveWill(session.client_id, will, delayed.due))
 
+    def recover(self, session: Session, stored: StoredWill, timer: Timed) -> None:
+        """The stored will of a session that a broker finds when it starts.
+
+        One that was not due at any time is that of a connection which has ended just now.
+        """
+        ws = self._ws
+        will = stored.will
+        self._size_bytes += will_cost(will)
+        left_s = float(will_delay_s(will))
+        due = stored.due
+        if due:
+            left_s = min(due - ws.wall, left_s)
+        else:
+            due = ws.wall + left_s
+            ws.record(SaveWill(session.client_id, will, due))
+        session.will = DelayedWill(will, due, ws.deadlines.arm(ws.now + left_s, WILL_DUE, timer))
+
     def save_again(self, client_id: str, session: Session | None) -> None:
         """A CONNECT with a will has come to nothing: the one that was stored before counts."""
         will: Will | None = None
@@ -114,9 +131,14 @@ class Wills:
         has ended."""
         delayed = self._take(session)
         if delayed is not None:
-            if delayed.is_stored:
-                self._ws.record(SaveWill(session.client_id, None))  # [MQTT-3.1.2-10]
             self._publishing.publish_will(delayed.will, session)
+            if delayed.is_stored:  # behind what it led to: a crash between rather repeats it
+                self._ws.record(SaveWill(session.client_id, None))  # [MQTT-3.1.2-10]
+
+    def publish_stored(self, stored: StoredWill) -> None:
+        """The stored will of a client that has no session any more."""
+        self._publishing.publish_will(stored.will, None)
+        self._ws.record(SaveWill(stored.client_id, None))  # [MQTT-3.1.2-10]
 
     def _take(self, session: Session) -> DelayedWill | None:
         delayed = session.will

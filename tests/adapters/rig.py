@@ -93,11 +93,19 @@ class RunningServer:
         if self._error is not None:
             raise self._error
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Start without waiting until it is ready."""
         self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until it is ready. Raises what its start has raised."""
         assert self._is_ready.wait(PATIENCE_S), "the server did not start"
         if self._error is not None:
             raise self._error
+
+    def __enter__(self) -> Self:
+        self.begin()
+        self.wait()
         return self
 
     def __exit__(

@@ -5,7 +5,8 @@ It prints what happens, one word or fact per line: `ready URL`, then facts by na
 - `signal-early=N`: the process sends itself the signal as soon as the server handles signals,
 - `signal-ready=N[,N]`: it sends them from `on_ready`,
 - `descriptors=N`: the limit of open files,
-- `linger=N`: seconds that the server waits for clients to go.
+- `linger=N`: seconds that the server waits for clients to go,
+- `engine=silent|refusing`: one that does not answer, or refuses all that it is asked.
 """
 
 from __future__ import annotations
@@ -16,8 +17,38 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
-from mqtt_core.broker import Fact, Limits
+from adapters.transport import RecoveryError
+from mqtt_core.broker import Completion, Engine, Fact, Failed, Limits, Request
+
+
+class SilentEngine:
+    """An engine that takes requests and never answers any, or refuses them all."""
+
+    last_number = 0
+
+    def __init__(self, refuses: bool) -> None:
+        self._refuses = refuses
+        self._refused: list[Completion] = []
+
+    def start(self, on_answers: Callable[[], None]) -> None:
+        """There is nothing to begin."""
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+        print("asked", flush=True)
+        if self._refuses:
+            self._refused.append(Failed(request.request_id, "the disk is gone"))
+
+    def take_completions(self) -> list[Completion]:
+        """Refusals."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def close(self) -> None:
+        """Say so."""
+        print("closed", flush=True)
 
 
 def _signal_as_soon_as_handled(number: int) -> None:
@@ -50,13 +81,22 @@ def main() -> int:
             if number:
                 os.kill(os.getpid(), int(number))
 
-    limits = Limits(linger_timeout_secs=float(options.get("linger", "0.05")))
-    server = module.Server(["tcp://127.0.0.1:0"], on_fact=on_fact, limits=limits)
+    limits = Limits(
+        linger_timeout_secs=float(options.get("linger", "0.05")), shutdown_timeout_secs=0.05
+    )
+    engine: Engine | None = None
+    if "engine" in options:
+        engine = SilentEngine(options["engine"] == "refusing")
+    server = module.Server(["tcp://127.0.0.1:0"], on_fact=on_fact, limits=limits, engine=engine)
     if "signal-early" in options:
         threading.Thread(
             target=_signal_as_soon_as_handled, args=[int(options["signal-early"])], daemon=True
         ).start()
-    return int(module.run(server, on_ready=on_ready))
+    try:
+        return int(module.run(server, on_ready=on_ready))
+    except RecoveryError as error:
+        print("RecoveryError", error, flush=True)
+        return 3
 
 
 if __name__ == "__main__":

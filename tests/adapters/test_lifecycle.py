@@ -66,11 +66,11 @@ def test_a_privileged_port() -> None:
     """In a process that has given up its privileges, where it had any."""
     script = """
         import os
-        from adapters.transport import ListenError, open_listeners
+        from adapters.transport import ListenError, bind_listeners
         if os.getuid() == 0:
             os.setuid(65534)
         try:
-            open_listeners(["tcp://127.0.0.1:1"])
+            bind_listeners(["tcp://127.0.0.1:1"])
         except ListenError as error:
             print(error)
     """

@@ -53,22 +53,32 @@ class Authenticator:
 
 
 class ThreadedEngine:
-    """A memory engine that works in a thread of its own, and only while `gate` is open."""
+    """A memory engine that works in a thread of its own, and only while `gate` is open.
 
-    def __init__(self) -> None:
+    `memory` is what is there already, as on a disk.
+    """
+
+    def __init__(self, memory: MemoryEngine | None = None) -> None:
         self.gate = threading.Event()
+        self.gate.set()
         self.has_work = threading.Event()
-        self.on_answer: Callable[[], None] = lambda: None
-        self._engine = MemoryEngine(Limits())
+        self.is_closed = threading.Event()
+        self.on_answers: Callable[[], None] = lambda: None
+        self._engine = MemoryEngine(Limits()) if memory is None else memory
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._completions: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
 
     @property
     def last_number(self) -> int:
         """That of the memory engine."""
         return self._engine.last_number
+
+    def start(self, on_answers: Callable[[], None]) -> None:
+        """Begin to work."""
+        self.on_answers = on_answers
+        self._engine.start(on_answers)
+        self._thread.start()
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -83,10 +93,10 @@ class ThreadedEngine:
         return completions
 
     def close(self) -> None:
-        """End the thread."""
-        self.gate.set()
+        """Work off what was submitted, and end the thread."""
         self._requests.put(None)
         self._thread.join(20)
+        self.is_closed.set()
 
     def _run(self) -> None:
         while (request := self._requests.get()) is not None:
@@ -94,7 +104,7 @@ class ThreadedEngine:
             self._engine.submit(request)
             for completion in self._engine.take_completions():
                 self._completions.put(completion)
-            self.on_answer()
+            self.on_answers()
 
 
 def test_a_decision_that_comes_later_holds_up_its_own_client_only(runtime: str) -> None:
@@ -153,7 +163,6 @@ def test_a_decision_for_a_client_that_has_gone_or_a_server_that_has_stopped(runt
             assert client.receive(4) == b"\x20\x02\x00\x00"
         stopped = server.server
     stopped.auth_decided(token, Decision())
-    stopped.engine_answered()
 
 
 class ChangingPolicy:
@@ -197,10 +206,11 @@ def test_an_authenticator_is_missing(runtime: str) -> None:
 
 @pytest.fixture
 def engine() -> Iterator[ThreadedEngine]:
-    """An engine whose thread ends with the test."""
+    """An engine whose gate is open at the end, so that its server can close it."""
     engine = ThreadedEngine()
     yield engine
-    engine.close()
+    engine.gate.set()
+    assert engine.is_closed.wait(20)
 
 
 def test_acknowledgements_wait_for_the_engine_and_nobody_else_does(
@@ -212,8 +222,6 @@ def test_acknowledgements_wait_for_the_engine_and_nobody_else_does(
         Client(server.address) as publisher,
         Client(server.address) as other,
     ):
-        engine.on_answer = server.server.engine_answered
-        engine.gate.set()
         durable.open("durable", clean=False).subscribe("t", 1)
         publisher.open("publisher")
         other.open("other")
@@ -233,7 +241,8 @@ def test_an_engine_that_answers_after_the_client_has_gone(
     runtime: str, engine: ThreadedEngine
 ) -> None:
     with RunningServer(runtime, engine=engine) as server:
-        engine.on_answer = server.server.engine_answered
+        engine.gate.clear()
+        engine.has_work.clear()
         with Client(server.address) as client:
             client.send(connect("gone", clean=False))
             assert engine.has_work.wait(20)
@@ -252,6 +261,12 @@ class FailingEngine:
     def last_number(self) -> int:
         """That of the memory engine."""
         return self._engine.last_number
+
+    def start(self, on_answers: Callable[[], None]) -> None:
+        """There is nothing to begin."""
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
     def submit(self, request: Request) -> None:
         """Take a request, or fail."""

@@ -43,6 +43,12 @@ class RefusingEngine:
     def last_number(self) -> int:
         return self._engine.last_number
 
+    def start(self, on_answers: Callable[[], None]) -> None:
+        self._engine.start(on_answers)
+
+    def close(self) -> None:
+        self._engine.close()
+
     def submit(self, request: Request) -> None:
         if request.request_id and self._left > 0 and self._refuses(request):
             self._left -= 1

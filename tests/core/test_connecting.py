@@ -15,6 +15,7 @@ from mqtt_core.broker import (
     EndSession,
     MemoryEngine,
     Request,
+    SaveExpiry,
     SaveSession,
     SaveWill,
     StaticUsers,
@@ -419,7 +420,7 @@ def test_connack_rests_on_the_claim_and_on_what_is_stored() -> None:
     rig.pump()
     ((write, _),) = engine.held
     assert isinstance(write, Write)
-    assert [type(each) for each in write.operations] == [SaveSession, SaveWill]
+    assert [type(each) for each in write.operations] == [SaveSession, SaveExpiry, SaveWill]
     assert client.take() == b""
     engine.release()
     rig.pump()
@@ -676,7 +677,7 @@ def test_the_will_of_one_who_comes_survives_the_end_of_one_who_goes() -> None:
     older.cut()
     rig.settle()
     assert newer.take() == wire.connack()
-    assert memory._wills["a"].payload == b"2"
+    assert memory._wills["a"].will.payload == b"2"
     newer.send(wire.DISCONNECT)
     assert memory._wills == {}
 
@@ -704,7 +705,7 @@ def test_a_will_is_not_stored_for_two_attempts_that_come_to_nothing(is_there: bo
     rig.settle()
     assert len(stored) == 2 + is_there
     assert rig.broker.stats.connects_accepted == is_there
-    assert {key: will.payload for key, will in memory._wills.items()} == (
+    assert {key: stored.will.payload for key, stored in memory._wills.items()} == (
         {"a": b"1"} if is_there else {}
     )
 
@@ -726,4 +727,4 @@ def test_the_will_of_one_who_is_connected_at_the_shutdown_stays_stored(
     rig.pump()
     rig.broker.shut_down(IMMEDIATE, rig.now)
     rig.settle()
-    assert memory._wills["a"].payload == b"1"
+    assert memory._wills["a"].will.payload == b"1"

@@ -24,7 +24,7 @@ from mqtt_core.broker import (
 )
 from tests.core import wire
 from tests.model import invariants
-from tests.rig import Client, HoldingAuthenticator, Rig, TablePolicy
+from tests.rig import Client, EngineAround, HoldingAuthenticator, Rig, TablePolicy
 
 
 class Faulty(TablePolicy):
@@ -181,17 +181,13 @@ def test_a_fault_in_a_wills_authorization_after_a_decision_from_outside() -> Non
     invariants.check_at_rest(rig)
 
 
-class WrongEngine:
+class WrongEngine(EngineAround):
     """Answers some requests with a completion of another kind, or more than once."""
 
     def __init__(self, inner: MemoryEngine, kind: type[Request]) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.kind = kind
         self._wrong: list[Completion] = []
-
-    @property
-    def last_number(self) -> int:
-        return self.inner.last_number
 
     def submit(self, request: Request) -> None:
         if isinstance(request, self.kind):
@@ -244,18 +240,8 @@ def test_an_answer_to_a_read_that_is_none(kind: type[Request]) -> None:
     assert reader.take() == wire.suback(1, 0) + wire.publish("u", b"still here")
 
 
-class Impossible:
+class Impossible(EngineAround):
     """An engine that finds a message in flight with an identifier that there is not."""
-
-    def __init__(self, inner: MemoryEngine) -> None:
-        self.inner = inner
-
-    @property
-    def last_number(self) -> int:
-        return self.inner.last_number
-
-    def submit(self, request: Request) -> None:
-        self.inner.submit(request)
 
     def take_completions(self) -> list[Completion]:
         return [self._changed(each) for each in self.inner.take_completions()]

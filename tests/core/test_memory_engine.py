@@ -25,9 +25,12 @@ from mqtt_core.broker import (
     PutRetained,
     QueuePage,
     ReadQueue,
+    ReadSessions,
+    ReadWills,
     ReleaseIdentifier,
     Request,
     RetainedPage,
+    RetireSession,
     SaveExpiry,
     SaveReceived,
     SaveSent,
@@ -35,8 +38,11 @@ from mqtt_core.broker import (
     SaveSubscription,
     SaveWill,
     SessionRecord,
+    SessionsPage,
     Settle,
+    StoredWill,
     Target,
+    WillsPage,
     Write,
 )
 
@@ -68,6 +74,20 @@ def record_of(engine: MemoryEngine) -> SessionRecord:
     record = claim(engine)
     assert record is not None
     return record
+
+
+def sessions(engine: MemoryEngine, after: int = 0, limit: int = 100) -> list[SessionRecord]:
+    engine.submit(ReadSessions(6, after, limit))
+    (page,) = engine.take_completions()
+    assert isinstance(page, SessionsPage)
+    return page.records
+
+
+def wills(engine: MemoryEngine, after: str = "", limit: int = 100) -> list[StoredWill]:
+    engine.submit(ReadWills(6, after, limit))
+    (page,) = engine.take_completions()
+    assert isinstance(page, WillsPage)
+    return page.wills
 
 
 def queue(engine: MemoryEngine, after: int = 0, limit: int = 100, size: int = 1 << 30) -> list[int]:
@@ -107,7 +127,7 @@ def test_messages_wait_in_the_order_of_their_numbers() -> None:
     assert queue(engine, size=3 * MESSAGE.size_bytes) == [1, 2, 3]
     assert queue(engine, after=5) == []
     record = record_of(engine)
-    assert record.queued == [(number, MESSAGE.size_bytes) for number in range(1, 6)]
+    assert record.queued == [(number, MESSAGE.size_bytes, 0.0) for number in range(1, 6)]
     write(engine, Settle(1, 3), Settle(1, 77))
     assert queue(engine) == [1, 2, 4, 5]
 
@@ -173,7 +193,7 @@ def test_nothing_happens_to_sessions_that_are_not_there() -> None:
         ReleaseIdentifier(7, 1),
         SaveSubscription(7, b"a", 0),
         DeleteSubscription(7, b"a"),
-        SaveExpiry(7, 1.0),
+        SaveExpiry(7, 1.0, 1),
     )
     engine.submit(ReadQueue(4, 7, 0, 10, 10))
     (page,) = engine.take_completions()
@@ -183,12 +203,54 @@ def test_nothing_happens_to_sessions_that_are_not_there() -> None:
 
 def test_expiry_and_wills_are_kept() -> None:
     will = Will("w", b"x")
-    engine = engine_with(SaveExpiry(1, 5.0), SaveWill("c", will))
-    assert engine._sessions[1].expires_at == 5.0
-    assert engine._wills == {"c": will}
-    write(engine, SaveExpiry(1, None), SaveWill("c", None), SaveWill("d", None))
-    assert engine._sessions[1].expires_at is None
-    assert engine._wills == {}
+    engine = engine_with(SaveExpiry(1, 5.0, 3), SaveWill("c", will, 7.0))
+    record = record_of(engine)
+    assert (record.expires_at, record.interval_s) == (5.0, 3)
+    (stored,) = wills(engine)
+    assert (stored.client_id, stored.will, stored.due) == ("c", will, 7.0)
+    write(engine, SaveExpiry(1, None, 4), SaveWill("c", None), SaveWill("d", None))
+    record = record_of(engine)
+    assert (record.expires_at, record.interval_s) == (None, 4)
+    assert wills(engine) == []
+
+
+def test_sessions_are_read_back_page_by_page() -> None:
+    engine = engine_with(
+        SaveSubscription(1, b"a", 1),
+        append(2),
+        append(3, packet_id=9),
+        HoldIdentifier(1, 4),
+        SaveExpiry(1, 5.0, 3),
+        *(SaveSession(number, f"c{number}") for number in range(4, 10)),
+    )
+    (first,) = sessions(engine, limit=4)  # counts more by itself, and comes all the same
+    assert (first.session, first.client_id, first.expires_at) == (1, "c", 5.0)
+    assert (first.subscriptions, first.held) == ({b"a": (1, None)}, {4})
+    assert [entry[0] for entry in first.queued] == [2]
+    assert [sent.number for sent in first.in_flight] == [3]
+    assert [each.session for each in sessions(engine, limit=6)] == [1, 4]
+    assert [each.session for each in sessions(engine, after=4, limit=2)] == [5, 6]
+    assert sessions(engine, after=9) == []
+
+
+def test_a_session_that_is_retired_is_over_when_a_broker_starts() -> None:
+    engine = engine_with(append(2), RetireSession(1), SaveSession(3, "c"))
+    assert [each.session for each in sessions(engine)] == [3]
+    assert queue(engine) == [2]
+    engine.submit(ClaimSession(5, "c"))
+    engine.start(lambda: None)
+    assert engine.take_completions() == []  # those who asked are not there any more
+    assert queue(engine) == []
+    assert [each.session for each in sessions(engine)] == [3]
+    engine.close()
+
+
+def test_wills_are_read_back_page_by_page() -> None:
+    will = Will("w", b"x")
+    engine = engine_with(*(SaveWill(name, will) for name in ("b", "d", "a", "c")))
+    assert [stored.client_id for stored in wills(engine, limit=3)] == ["a", "b", "c"]
+    assert [stored.client_id for stored in wills(engine, after="c")] == ["d"]
+    assert wills(engine, after="d") == []
 
 
 def retained(engine: MemoryEngine, limit: int = 100) -> list[str]:

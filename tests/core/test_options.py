@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from mqtt_core.broker import Append, ClaimSession, MatchRetained, Options, Particulars
+from mqtt_core.broker import Append, ClaimSession, MatchRetained, Options, Particulars, Write
 from tests.core import wire, wire5
 from tests.core.wire5 import Received5, u32
 from tests.model import invariants
@@ -568,8 +568,9 @@ def test_retained_messages_that_are_not_wanted_any_more(end: str, is_back: bool)
         client = rig.open()
         client.level = 5
         client.send(wire5.connect("r", KEPT, clean=False))
-        holding.release(kind=ClaimSession)
-        rig.pump()
+        for kind in (ClaimSession, Write):
+            holding.release(kind=kind)
+            rig.pump()
         client.take()
         assert [type(request) for request, _ in holding.held] == [MatchRetained]
         if end == "unsubscribe":

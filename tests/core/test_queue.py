@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mqtt_core import Message, make_message
 from mqtt_core.broker import Queued
 from mqtt_core.broker._queue import Queue
+from mqtt_core.broker._stored import Stored
 
 MESSAGES = [make_message("t", bytes(size), 1) for size in (0, 1, 10)]
 
@@ -111,3 +112,38 @@ def test_any_history_keeps_order_and_counts(steps: list[tuple[int, int]]) -> Non
         assert queue.next_is_qos_0() is bool(model and model[0][1] == 0)
         assert queue.has_qos_0 is any(entry[1] == 0 for entry in model)
         assert queue.has_waiting is any(entry[1] for entry in model)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), max_size=40))
+def test_what_only_the_store_has_is_known_by_number_and_size(
+    steps: list[tuple[int, int]],
+) -> None:
+    stored = Stored()
+    model: list[tuple[int, int]] = []
+    last = 0
+    for step, value in steps:
+        if step == 0:
+            for _ in range(value * 20):  # enough to give room back
+                last += 1
+                stored.append(last, value)
+                model.append((last, value))
+        elif step == 1:
+            for _ in range(min(value * 15, len(model))):
+                assert stored.first_number == model[0][0]
+                assert stored.pop_first() == model.pop(0)[1]
+        else:
+            wanted = {number for number, _ in model if number % value == 0}
+            assert stored.take(wanted) == [entry for entry in model if entry[0] in wanted]
+            model = [entry for entry in model if entry[0] not in wanted]
+        assert len(stored) == len(model)
+        assert stored.numbers() == [number for number, _ in model]
+
+
+def test_what_has_been_popped_is_given_back() -> None:
+    stored = Stored()
+    for number in range(1, 1_001):
+        stored.append(number, number << 8)
+    for number in range(1, 901):
+        assert stored.pop_first() == number << 8
+    assert stored.numbers() == list(range(901, 1_001))
+    assert len(stored._entries) < 1_000

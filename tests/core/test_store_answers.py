@@ -23,7 +23,7 @@ from mqtt_core.broker import (
 from tests.core import wire, wire5
 from tests.core.test_delivery import acknowledge
 from tests.model import invariants
-from tests.rig import Client, HoldingEngine, RefusingEngine, Rig, writes
+from tests.rig import Client, EngineAround, HoldingEngine, RefusingEngine, Rig, writes
 
 Refuses = Callable[[int, Request], bool]
 
@@ -157,18 +157,8 @@ def test_the_number_of_retained_messages_is_that_of_the_newest_write() -> None:
     assert rig.broker.stats.retained_messages == 2
 
 
-class Taciturn:
+class Taciturn(EngineAround):
     """An engine that does not say how many messages it retains."""
-
-    def __init__(self, inner: MemoryEngine) -> None:
-        self.inner = inner
-
-    @property
-    def last_number(self) -> int:
-        return self.inner.last_number
-
-    def submit(self, request: Request) -> None:
-        self.inner.submit(request)
 
     def take_completions(self) -> list[Completion]:
         return [
@@ -353,6 +343,7 @@ def test_a_refusal_of_a_step_of_an_exchange_that_has_ended(kind: type[object]) -
     reader = rig.open()
     reader.send(wire.connect("r", clean=False))
     let_go(rig, engine, kind=ClaimSession)
+    let_go(rig, engine, kind=Write)
     let_go(rig, engine, kind=ReadQueue)
     if kind is SaveReceived:
         let_go(rig, engine)
@@ -374,6 +365,7 @@ def reading(rig: Rig, refuses: Refuses | None) -> tuple[Client, HoldingEngine]:
     reader = rig.open()
     reader.send(wire.connect("r", clean=False))
     let_go(rig, engine, kind=ClaimSession)
+    let_go(rig, engine, kind=Write)
     assert reader.take() == wire.connack(present=True)
     assert isinstance(engine.held[0][0], ReadQueue)
     return reader, engine

@@ -8,7 +8,6 @@ from mqtt_core.broker import (
     GRACEFUL,
     IMMEDIATE,
     ClaimSession,
-    Completion,
     Engine,
     Request,
     SaveWill,
@@ -21,6 +20,7 @@ from tests.model import invariants
 from tests.rig import (
     WALL_S,
     Client,
+    EngineAround,
     HoldingEngine,
     LateEngine,
     RefusingEngine,
@@ -434,17 +434,12 @@ def test_nothing_is_left_of_a_will_that_was_published() -> None:
 # The store. What it has must be the will of who is connected, or of who was last.
 
 
-class Watching:
+class Watching(EngineAround):
     """Keeps what the operations that took effect make of the stored wills, with their times."""
 
     def __init__(self, inner: Engine) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.wills: dict[str, tuple[bytes, float]] = {}
-
-    @property
-    def last_number(self) -> int:
-        """The greatest number in use."""
-        return self.inner.last_number
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -456,10 +451,6 @@ class Watching:
                     if operation.will is not None:
                         stored = (operation.will.payload, operation.due)
                         self.wills[operation.client_id] = stored
-
-    def take_completions(self) -> list[Completion]:
-        """What has been decided."""
-        return self.inner.take_completions()
 
 
 def due(rig: Rig, seconds: float) -> float:

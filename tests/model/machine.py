@@ -308,7 +308,7 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
                 wills[client_id] = session.channel.will
             elif session.will is not None:
                 wills[client_id] = session.will.will
-        assert self.memory._wills == wills
+        assert {key: stored.will for key, stored in self.memory._wills.items()} == wills
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):

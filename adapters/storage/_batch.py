@@ -1,0 +1,120 @@
+"""What has changed since the last commit was handed over, as its net effect on the database.
+
+A delivery that came and went within one batch leaves nothing, and neither does a message of such
+deliveries alone. So that a batch can be taken back when the disk refuses it, it notes what was
+there before.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, final
+
+from adapters.storage._index import Stored
+from mqtt_core import Message, Will
+from mqtt_core.broker import Operation, Options, Target
+
+
+@final
+class Gathered:
+    """A write that has taken effect in the index, on its way to the disk.
+
+    `live` counts its deliveries that may still cancel out. It `rests` on the commit if it has
+    changed anything else.
+    """
+
+    __slots__ = ("request_id", "operations", "live", "rests", "is_done", "retained")
+
+    def __init__(self, request_id: int, operations: list[Operation]) -> None:
+        self.request_id: Final = request_id
+        self.operations: Final = operations
+        self.live = 0
+        self.rests = False
+        self.is_done = False
+        self.retained = 0  # how many retained messages there were behind it
+
+
+Added = tuple[Stored, Target, int, float, Gathered]
+"""A delivery that is new in a batch: session, target, size, when it expires, and the write that
+brought it. Nothing is made more often, hence no class."""
+
+
+class Before(NamedTuple):
+    """How a delivery was before a batch: waiting where there is no packet identifier."""
+
+    stored: Stored
+    size: int
+    expires_at: float
+    packet_id: int
+    is_received: int
+    position: int
+
+
+@final
+class Batch:
+    """The net effect of some writes; what is new in it by key, and what was there before."""
+
+    __slots__ = (
+        "serial",
+        "writes",
+        "due",
+        "is_urgent",
+        "added",
+        "removed",
+        "flights",
+        "messages",
+        "gone",
+        "ended",
+        "sessions",
+        "subscriptions",
+        "held",
+        "wills",
+        "retained",
+        "before",
+        "shared_before",
+        "sessions_before",
+        "clients_before",
+        "expiries_before",
+        "retired",
+        "retained_before",
+        "changes",
+    )
+
+    def __init__(self, serial: int) -> None:
+        self.serial: Final = serial
+        self.writes: list[Gathered] = []
+        self.due = 0.0
+        self.is_urgent = False
+        # Deliveries, by identifier.
+        self.added: Final[dict[int, Added]] = {}
+        self.removed: Final[set[int]] = set()
+        self.flights: Final[dict[int, tuple[int, int, int]]] = {}
+        # Messages, by number.
+        self.messages: Final[dict[int, Message]] = {}
+        self.gone: Final[list[int]] = []
+        # Sessions and what belongs to them, by session.
+        self.ended: Final[set[int]] = set()
+        self.sessions: Final[dict[int, Stored]] = {}
+        self.subscriptions: Final[dict[int, dict[bytes, tuple[int, Options | None] | None]]] = {}
+        self.held: Final[dict[int, dict[int, bool]]] = {}
+        # By client, and by topic.
+        self.wills: Final[dict[str, tuple[Will, float] | None]] = {}
+        self.retained: Final[dict[bytes, Message | None]] = {}
+        # What was there.
+        self.before: Final[dict[int, Before]] = {}
+        self.shared_before: Final[dict[int, int]] = {}
+        self.sessions_before: Final[dict[int, Stored | None]] = {}
+        self.clients_before: Final[dict[str, int]] = {}
+        self.expiries_before: Final[list[tuple[Stored, float | None, int]]] = []
+        self.retired: Final[list[Stored]] = []
+        self.retained_before: Final[dict[bytes, Message | None]] = {}
+        self.changes = 0  # of any kind but deliveries
+
+    @property
+    def size(self) -> int:
+        """About how many rows it writes."""
+        return len(self.added) + len(self.removed) + len(self.flights) + self.changes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left to be written."""
+        return not (self.added or self.removed or self.flights or self.gone or self.changes)

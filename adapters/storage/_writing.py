@@ -1,0 +1,204 @@
+"""A batch as SQL.
+
+A statement has many rows: each one gives up the interpreter's lock while it runs, and gets it back
+only when the loop, which may be busy, lets it go.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Final, final
+
+from adapters.storage._batch import Batch
+from adapters.storage._records import encode_message, encode_particulars, encode_will
+
+Value = int | float | str | bytes | None
+Row = tuple[Value, ...]
+
+_ROWS: Final = (128, 32, 8, 1)
+"""Rows of one statement: few enough sizes that all statements stay prepared."""
+
+_WAITING: Final = (0, 0, 0)
+HELD_BITS: Final = 16
+
+
+def held_id(session: int, packet_id: int) -> int:
+    """The row of a held identifier."""
+    return session << HELD_BITS | packet_id
+
+
+@final
+class Rows:
+    """A batch in the form of rows. Messages are encoded by whoever writes them."""
+
+    __slots__ = (
+        "ended",
+        "sessions",
+        "subscriptions",
+        "subscriptions_gone",
+        "held",
+        "released",
+        "wills",
+        "wills_gone",
+        "retained",
+        "retained_gone",
+        "deliveries_gone",
+        "messages_gone",
+        "messages",
+        "deliveries",
+        "flights",
+    )
+
+    def __init__(self, batch: Batch) -> None:
+        self.ended: Final = [(session,) for session in batch.ended]
+        self.sessions: Final[list[Row]] = [
+            (each.session, each.client_id, each.expires_at, each.interval_s)
+            for each in batch.sessions.values()
+        ]
+        self.subscriptions: Final[list[Row]] = []
+        self.subscriptions_gone: Final[list[Row]] = []
+        for session, filters in batch.subscriptions.items():
+            for topic_filter, granted in filters.items():
+                if granted is None:
+                    self.subscriptions_gone.append((session, topic_filter))
+                    continue
+                qos, options = granted
+                own: Row = (False, False, None)
+                if options is not None:
+                    own = (options.no_local, options.retain_as_published, options.identifier)
+                self.subscriptions.append((session, topic_filter, qos, *own))
+        self.held: Final[list[Row]] = []
+        self.released: Final[list[Row]] = []
+        for session, identifiers in batch.held.items():
+            for packet_id, is_held in identifiers.items():
+                rows = self.held if is_held else self.released
+                rows.append((held_id(session, packet_id),))
+        self.wills: Final = [
+            (client_id, known[1], known[0])
+            for client_id, known in batch.wills.items()
+            if known is not None
+        ]
+        self.wills_gone: Final = [
+            (client_id,) for client_id, known in batch.wills.items() if known is None
+        ]
+        self.retained: Final = [
+            (topic, message) for topic, message in batch.retained.items() if message is not None
+        ]
+        self.retained_gone: Final = [
+            (topic,) for topic, message in batch.retained.items() if message is None
+        ]
+        self.deliveries_gone: Final = sorted(batch.removed)
+        self.messages_gone: Final = sorted(batch.gone)
+        self.messages: Final = list(batch.messages.items())
+        flights = dict(batch.flights)
+        self.deliveries: Final[list[Row]] = [
+            (
+                delivery,
+                stored.session,
+                size,
+                expires_at or None,
+                target.qos,
+                encode_particulars(target.particulars),
+                *flights.pop(delivery, _WAITING),
+            )
+            for delivery, (stored, target, size, expires_at, _) in batch.added.items()
+        ]
+        self.flights: Final[list[Row]] = [
+            (delivery, *flight) for delivery, flight in flights.items()
+        ]
+
+
+def write_rows(connection: sqlite3.Connection, rows: Rows) -> None:
+    """Bring a batch into the transaction that is open."""
+    _write_sessions(connection, rows)
+    many = connection.executemany
+    if rows.wills_gone:
+        many("DELETE FROM will WHERE client_id=?", rows.wills_gone)
+    if rows.wills:
+        many(
+            "INSERT OR REPLACE INTO will(client_id, due, record) VALUES(?, ?, ?)",
+            [(client_id, due, encode_will(will)) for client_id, due, will in rows.wills],
+        )
+    if rows.retained_gone:
+        many("DELETE FROM retained WHERE topic=?", rows.retained_gone)
+    if rows.retained:
+        insert(
+            connection,
+            "INSERT OR REPLACE INTO retained(topic, record) VALUES",
+            [(topic, encode_message(message)) for topic, message in rows.retained],
+        )
+    delete(connection, "DELETE FROM queue WHERE id IN ", rows.deliveries_gone)
+    delete(connection, "DELETE FROM message WHERE number IN ", rows.messages_gone)
+    insert(
+        connection,
+        "INSERT INTO message(number, record) VALUES",
+        [(number, encode_message(message)) for number, message in rows.messages],
+    )
+    insert(
+        connection,
+        "INSERT INTO queue(id, session, size, expires_at, qos, particulars, packet_id, "
+        "is_received, position) VALUES",
+        rows.deliveries,
+    )
+    insert(
+        connection,
+        "UPDATE queue SET packet_id=new.column2, is_received=new.column3, position=new.column4 "
+        "FROM (VALUES",
+        rows.flights,
+        ") AS new WHERE id=new.column1",
+    )
+
+
+def _write_sessions(connection: sqlite3.Connection, rows: Rows) -> None:
+    many = connection.executemany
+    if rows.ended:
+        many("DELETE FROM session WHERE id=?", rows.ended)
+        many("DELETE FROM subscription WHERE session=?", rows.ended)
+        many(
+            "DELETE FROM held WHERE id BETWEEN ? AND ?",
+            [(held_id(session, 0), held_id(session + 1, 0) - 1) for (session,) in rows.ended],
+        )
+    insert(
+        connection,
+        "INSERT OR REPLACE INTO session(id, client_id, expires_at, interval_s) VALUES",
+        rows.sessions,
+    )
+    if rows.subscriptions_gone:
+        many("DELETE FROM subscription WHERE session=? AND filter=?", rows.subscriptions_gone)
+    insert(
+        connection,
+        "INSERT OR REPLACE INTO subscription(session, filter, qos, no_local, "
+        "retain_as_published, identifier) VALUES",
+        rows.subscriptions,
+    )
+    delete(connection, "DELETE FROM held WHERE id IN ", [row[0] for row in rows.released])
+    insert(connection, "INSERT OR REPLACE INTO held(id) VALUES", rows.held)
+
+
+def insert(
+    connection: sqlite3.Connection, before: str, rows: Sequence[Row], behind: str = ""
+) -> None:
+    """Run a statement with the rows in it, as many at once as there is a size for."""
+    at = 0
+    left = len(rows)
+    for count in _ROWS:
+        while left >= count:
+            part = rows[at : at + count]
+            one = "(" + ",".join("?" * len(part[0])) + ")"
+            values = [value for row in part for value in row]
+            connection.execute(before + ",".join([one] * count) + behind, values)
+            at += count
+            left -= count
+
+
+def delete(connection: sqlite3.Connection, before: str, keys: Iterable[Value]) -> None:
+    """Run a statement with the keys in a list, as many at once as there is a size for."""
+    keys = list(keys)
+    at = 0
+    left = len(keys)
+    for count in _ROWS:
+        while left >= count:
+            connection.execute(before + "(" + ",".join("?" * count) + ")", keys[at : at + count])
+            at += count
+            left -= count

@@ -1,0 +1,209 @@
+"""`iotd store`: the store of a stopped broker looked at, verified and compacted."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from adapters.storage import StoreError
+from adapters.storage.offline import (
+    Figures,
+    SessionFigures,
+    faults,
+    figures,
+    file_bytes,
+    log_bytes,
+    log_bytes_cut,
+    open_to_change,
+    open_to_look,
+    session_figures,
+)
+from iotd.cli._config import load_or_tell
+from iotd.cli._output import Progress, duration, print_json, print_table, size
+from iotd.cli._program import CannotRunError
+from iotd.config import printable
+
+_LISTED: Final = 100  # sessions in a table that nobody asked to be longer
+_FAULTS: Final = 1_000  # told one by one
+_NEVER_S: Final = 0xFFFF_FFFF  # a session expiry interval that does not end (3.1.2.11.2)
+
+
+def folder_of(file: Path | None, data_dir: str | None) -> Path | None:
+    """The folder of the store, found as `iotd serve` finds it.
+
+    None after errors of the configuration were told. Raises `CannotRunError`.
+    """
+    settings = load_or_tell(file, {"storage.data_dir": data_dir})
+    if settings is None:
+        return None
+    if settings.data_dir is None:
+        raise CannotRunError(
+            "the configuration keeps all state in memory (storage.in_memory), so there is no "
+            "store; name a folder with --data-dir"
+        )
+    return settings.data_dir
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """What is wrong with a store, as the line that the program ends with."""
+    try:
+        yield
+    except StoreError as error:
+        raise CannotRunError(printable(str(error))) from None
+
+
+def show_store(file: Path | None, data_dir: str | None, as_json: bool) -> int:
+    """Print what a store has in it; returns the exit code."""
+    folder = folder_of(file, data_dir)
+    if folder is None:
+        return 2
+    with telling(), open_to_look(folder) as connection:
+        found = figures(connection, folder)
+    if as_json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        _print_figures(found)
+    return 0
+
+
+def _print_figures(found: Figures) -> None:
+    rows = [
+        ("store", printable(found.path)),
+        ("schema", str(found.schema)),
+        ("file", size(found.file_bytes)),
+        ("of it free", size(found.free_bytes)),
+        ("log", size(found.log_bytes)),
+        ("sessions", f"{found.sessions:,}"),
+        ("subscriptions", f"{found.subscriptions:,}"),
+        ("messages waiting", f"{found.waiting:,} ({size(found.queue_bytes)})"),
+        ("messages in flight", f"{found.in_flight:,}"),
+        ("waiting for PUBREL", f"{found.held:,}"),
+        ("retained messages", f"{found.retained:,}"),
+        ("wills", f"{found.wills:,}"),
+    ]
+    if found.left_over:
+        rows.append(("left by ended sessions", f"{found.left_over:,}"))
+    print_table(["what", ">how much"], rows, ("what",))
+
+
+def list_sessions(file: Path | None, data_dir: str | None, as_json: bool, limit: int | None) -> int:
+    """Print the sessions of a store; returns the exit code."""
+    folder = folder_of(file, data_dir)
+    if folder is None:
+        return 2
+    with telling(), open_to_look(folder) as connection:
+        if as_json:
+            print_json(asdict(each) for each in session_figures(connection, limit or 0))
+            return 0
+        most = _LISTED if limit is None else limit
+        (count,) = connection.execute("SELECT count(*) FROM session").fetchone()
+        now = time.time()
+        rows = [_session_row(each, now) for each in session_figures(connection, most)]
+    heads = [
+        "client", "away", "expires", ">subscriptions", ">waiting", ">bytes", ">oldest",
+        ">in flight",
+    ]  # fmt: skip
+    print_table(heads, rows)
+    if len(rows) < count:
+        print(f"{len(rows):,} of {count:,} sessions; --limit 0 lists all")
+    return 0
+
+
+def _session_row(session: SessionFigures, now: float) -> tuple[str, ...]:
+    if session.away_since is None or session.expires_at is None:
+        away, expires = "was connected", f"{duration(session.expiry_s)} after the next start"
+    else:
+        away, expires = duration(now - session.away_since), _when(session.expires_at, now)
+    if session.expiry_s >= _NEVER_S:
+        expires = "never"
+    return (
+        printable(session.client_id),
+        away,
+        expires,
+        f"{session.subscriptions:,}",
+        f"{session.waiting:,}",
+        f"{session.queue_bytes:,}",
+        _oldest(session, now),
+        f"{session.in_flight:,}",
+    )
+
+
+def _oldest(session: SessionFigures, now: float) -> str:
+    if not session.waiting:
+        return ""
+    return "unknown" if session.oldest_from is None else duration(now - session.oldest_from)
+
+
+def _when(at: float, now: float) -> str:
+    if at <= now:
+        return "at the next start"
+    if at - now < 86_400:
+        return f"in {duration(at - now)}"
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+
+
+def verify_store(file: Path | None, data_dir: str | None) -> int:
+    """Read all of a store and print what is damaged; returns the exit code."""
+    folder = folder_of(file, data_dir)
+    if folder is None:
+        return 2
+    count = 0
+
+    def on_record() -> None:
+        nonlocal count
+        count += 1
+        tell(lambda: f"{count:,} records read")
+
+    with telling(), Progress() as tell, open_to_look(folder) as connection:
+        damaged = 0
+        for fault in faults(connection, on_record):
+            damaged += 1
+            if damaged <= _FAULTS:
+                print(printable(fault))
+        cut = log_bytes_cut(folder)
+    if cut:
+        print(
+            f"note: {cut:,} bytes at the end of the log are no whole transaction; the next start "
+            "drops them (the power went, or the broker was killed, in the middle of a write)"
+        )
+    if damaged > _FAULTS:
+        print(f"and {damaged - _FAULTS:,} more")
+    if not damaged:
+        print(f"ok: {count:,} records, nothing is damaged")
+        return 0
+    print(
+        f"iotd: {printable(str(folder))}: {damaged:,} of it damaged; keep a copy of the folder, "
+        "then put a backup in its place, or take what can be read with "
+        "`iotd store export --skip-damaged` into a new one",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def compact_store(file: Path | None, data_dir: str | None) -> int:
+    """Give the space of a store back that is not in use; returns the exit code."""
+    folder = folder_of(file, data_dir)
+    if folder is None:
+        return 2
+    began = time.monotonic()
+    with telling(), Progress() as tell:
+        before = file_bytes(folder) + log_bytes(folder)
+        with open_to_change(folder) as connection:
+
+            def on_work() -> None:
+                tell(lambda: f"compacting {size(before)}, {time.monotonic() - began:.0f} s")
+
+            connection.set_progress_handler(on_work, 100_000)
+            connection.execute("VACUUM")
+            connection.set_progress_handler(None, 0)
+        after = file_bytes(folder) + log_bytes(folder)
+    print(f"before {size(before)}, after {size(after)}")
+    return 0

@@ -1,0 +1,104 @@
+"""Rounds of load, each ended by a kill; in the end everything must be there.
+
+python -m tests.crash.rounds --rounds 200 --runtime gevent
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from tests.crash.broker import Broker
+from tests.crash.fleet import Fleet, Subscriber
+
+Crash = Callable[[Broker], None]
+"""Ends a broker in the midst of its work."""
+
+_MOST_ACKNOWLEDGED: Final = 400  # in one round
+_PUBLISHED: Final = 1_000  # at most in one round, by all together
+
+
+def run(
+    folder: Path,
+    runtime: str,
+    rounds: int,
+    *,
+    seed: int,
+    durability: str = "fsync",
+    crash: Crash = Broker.kill,
+    tell: Callable[[int, str], None] = lambda _number, _figures: None,
+) -> str:
+    """Crash a broker `rounds` times under load; returns figures, or fails with what is missing."""
+    fleet = Fleet(seed)
+    chance = random.Random(seed)
+    try:
+        for number in range(rounds):
+            broker = Broker(folder, runtime, durability)
+            try:
+                fleet.come(broker.address)
+                fleet.publish_more(_PUBLISHED)
+                enough = fleet.acknowledged + chance.randrange(_MOST_ACKNOWLEDGED)
+                fleet.turn(lambda enough=enough: fleet.acknowledged >= enough)  # type: ignore[misc]
+                crash(broker)
+            finally:
+                broker.kill()
+            fleet.turn(lambda: False)  # what it had said before
+            fleet.close()
+            tell(number + 1, fleet.figures())
+        _finish(fleet, Broker(folder, runtime, durability))
+    finally:
+        fleet.close()
+    return fleet.figures()
+
+
+def _finish(fleet: Fleet, broker: Broker) -> None:
+    """Let everything arrive, and judge it."""
+    try:
+        fleet.come_all(broker.address)
+        fleet.turn(fleet.has_everything)
+        fleet.judge()
+        reader = Subscriber("reader", 4, "load/+", 1)
+        reader.connect(broker.address)
+        while len(reader.retained) < len(fleet.publishers):
+            assert reader.read() >= 0, reader.retained
+        reader.close()
+        fleet.judge_retained(reader)
+    except BaseException:
+        broker.kill()
+        raise
+    broker.stop()
+
+
+def main() -> int:
+    """The command line of a long run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.rounds", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--runtime", choices=("asyncio", "gevent"), default="asyncio")
+    parser.add_argument("--durability", choices=("os", "fsync"), default="fsync")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    args = parser.parse_args()
+    print(f"seed {args.seed}", flush=True)
+
+    def tell(number: int, figures: str) -> None:
+        print(f"\r{number} of {args.rounds} rounds: {figures}", end="", flush=True)
+
+    with tempfile.TemporaryDirectory() as parent:
+        figures = run(
+            Path(parent, "store"),
+            args.runtime,
+            args.rounds,
+            seed=args.seed,
+            durability=args.durability,
+            tell=tell,
+        )
+    print(f"\n{args.rounds} kills on {args.runtime}, nothing lost: {figures}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
