@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
@@ -26,12 +26,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._clear()
 
-    def __call__(self, text: Callable[[], str]) -> None:
-        """Show a text, unless one was shown less than a second ago."""
+    def __call__(self, count: int, what: str) -> None:
+        """Show a number of something, unless one was shown less than a second ago."""
         if self._is_seen and time.monotonic() - self._told_at >= _PROGRESS_S:
             self._told_at = time.monotonic()
             self._clear()
-            line = text()
+            line = f"{count:,} {what}"
             self._told = len(line)
             print(line, end="", file=sys.stderr, flush=True)
 
