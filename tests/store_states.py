@@ -28,6 +28,8 @@ from mqtt_core.broker import (
 from tests.storage.rig import Driver
 
 NOW = float(int(time.time()))
+HOUR = 3_600
+DAY = 24 * HOUR
 
 
 def open_driver(folder: str = "store") -> Driver:
@@ -60,7 +62,7 @@ def rich_state() -> list[Operation]:
     )  # fmt: skip
     return [
         SaveSession(1, "sensor\x1b[31m"),
-        SaveExpiry(1, NOW + 3600 - 120, 3600),
+        SaveExpiry(1, NOW + 29 * DAY + 22 * HOUR, 30 * DAY),
         SaveSubscription(1, b"a/#", 1),
         SaveSubscription(1, b"b/+", 2, Options(True, True, 7)),
         SaveSubscription(1, "$share/g/\u00e4".encode(), 0, Options()),
@@ -76,7 +78,7 @@ def rich_state() -> list[Operation]:
             for n in range(10)
         ],
         Append(2_000, requested, [Target(900, 1, 9, shared), Target(5, 0)]),
-        Append(2_001, expiring("b/c", 500, NOW - 100), [Target(900, 1)]),
+        Append(2_001, expiring("b/c", DAY, NOW - 5 * HOUR), [Target(900, 1)]),
         SaveSent(5, 1_001, 12),
         SaveSent(5, 1_000, 65_535),
         SaveReceived(5, 1_001),

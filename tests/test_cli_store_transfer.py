@@ -41,6 +41,8 @@ from mqtt_core.broker import (
     Target,
 )
 from tests.store_states import (
+    DAY,
+    HOUR,
     NOW,
     crash_copy,
     files,
@@ -182,7 +184,7 @@ def test_every_line_is_an_object_of_a_type() -> None:
     assert base64.b64decode(request["payload"]) == bytes(range(256))
     assert request["properties"][3] == [9, {"base64": "AP8="}]
     assert request["properties"][4] == [38, ["k", "v"]]
-    assert messages[11]["expires_at"] == NOW + 400
+    assert messages[11]["expires_at"] == NOW + DAY - 5 * HOUR
 
 
 def test_numbers_begin_again_at_the_bottom() -> None:
@@ -273,6 +275,16 @@ def test_an_export_writes_over_nothing(capsys: pytest.CaptureFixture[str]) -> No
     Path("all.jsonl").write_text("mine", encoding="utf-8")
     assert "is there already" in refusal(capsys, "export", "--data-dir", "store", "-o", "all.jsonl")
     assert Path("all.jsonl").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="platform: no /dev/full")
+def test_a_full_disk_behind_standard_output_is_told() -> None:
+    make_store(*rich_state())
+    with open("/dev/full", "wb") as full:
+        program = [sys.executable, "-m", "iotd", "store", "export", "--data-dir", "store"]
+        result = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith(b"iotd: cannot write to standard output: ")
 
 
 def test_an_export_says_where_it_cannot_write(capsys: pytest.CaptureFixture[str]) -> None:

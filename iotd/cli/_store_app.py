@@ -31,7 +31,9 @@ Examples:
 """
 
 _SESSIONS_HELP: Final = """\
-List the sessions, those first for which most messages wait.
+List the sessions, those first for which most messages wait: how long the client has been away,
+in how long the session expires, its subscriptions, the messages that wait with their size and how
+long the first has waited, and how many were sent and not acknowledged.
 
 \b
 Examples:
@@ -39,8 +41,9 @@ Examples:
   iotd store sessions --limit 10
   iotd store sessions --json | jq '.[] | select(.waiting > 1000) | .client_id'
 
-When a message came is not stored. It is known only of one with a message expiry interval (MQTT
-5.0): `oldest` has it where the first message that waits is of that kind.
+A client that is `connected` was so when the broker was killed: its session expires that long after
+the next start. When a message came is not stored. It is known only of one with a message expiry
+interval (MQTT 5.0): `oldest` has it where the first message that waits is of that kind.
 """
 
 _VERIFY_HELP: Final = """\

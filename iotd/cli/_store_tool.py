@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -112,10 +111,7 @@ def list_sessions(file: Path | None, data_dir: str | None, as_json: bool, limit:
         (count,) = connection.execute("SELECT count(*) FROM session").fetchone()
         now = time.time()
         rows = [_session_row(each, now) for each in session_figures(connection, most)]
-    heads = [
-        "client", "away", "expires", ">subscriptions", ">waiting", ">bytes", ">oldest",
-        ">in flight",
-    ]  # fmt: skip
+    heads = ["client", "away", ">expires", ">subs", ">waiting", ">size", ">oldest", ">sent"]
     print_table(heads, rows)
     if len(rows) < count:
         print(f"{len(rows):,} of {count:,} sessions; --limit 0 lists all")
@@ -123,10 +119,9 @@ def list_sessions(file: Path | None, data_dir: str | None, as_json: bool, limit:
 
 
 def _session_row(session: SessionFigures, now: float) -> tuple[str, ...]:
-    if session.away_since is None or session.expires_at is None:
-        away, expires = "was connected", f"{duration(session.expiry_s)} after the next start"
-    else:
-        away, expires = duration(now - session.away_since), _when(session.expires_at, now)
+    away, expires = "connected", duration(session.expiry_s)
+    if session.away_since is not None and session.expires_at is not None:
+        away, expires = duration(now - session.away_since), _left(session.expires_at - now)
     if session.expiry_s >= _NEVER_S:
         expires = "never"
     return (
@@ -135,7 +130,7 @@ def _session_row(session: SessionFigures, now: float) -> tuple[str, ...]:
         expires,
         f"{session.subscriptions:,}",
         f"{session.waiting:,}",
-        f"{session.queue_bytes:,}",
+        size(session.queue_bytes) if session.waiting else "",
         _oldest(session, now),
         f"{session.in_flight:,}",
     )
@@ -147,12 +142,8 @@ def _oldest(session: SessionFigures, now: float) -> str:
     return "unknown" if session.oldest_from is None else duration(now - session.oldest_from)
 
 
-def _when(at: float, now: float) -> str:
-    if at <= now:
-        return "at the next start"
-    if at - now < 86_400:
-        return f"in {duration(at - now)}"
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+def _left(seconds: float) -> str:
+    return duration(seconds) if seconds > 0 else "is over"
 
 
 def verify_store(file: Path | None, data_dir: str | None) -> int:

@@ -33,8 +33,7 @@ def export_store(
     with telling(), open_to_look(folder) as connection:
         lines = export(connection, on_damage if skips_damaged else None)
         if output is None:
-            count = _write(lines, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            count = _print(lines)
         else:
             with _new_file(output) as stream:
                 count = _write(lines, stream)
@@ -43,6 +42,20 @@ def export_store(
     if left_out:
         print(f"{left_out:,} damaged parts of the store were left out", file=sys.stderr)
     return 0
+
+
+def _print(lines: Iterable[bytes]) -> int:
+    try:
+        count = _write(lines, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # whoever read has enough
+    except OSError as error:
+        raise CannotRunError(
+            f"cannot write to standard output: {error.strerror or error}; what was written is not "
+            "whole"
+        ) from None
+    return count
 
 
 def _write(lines: Iterable[bytes], stream: BinaryIO) -> int:
