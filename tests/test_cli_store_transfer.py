@@ -60,6 +60,7 @@ from tests.strategies import (
     topic_filters,
 )
 
+ROOT = Path(__file__).resolve().parents[1]
 FLIP = "UPDATE {} SET record = CAST(x'00000000' || substr(record, 5) AS BLOB)"
 
 
@@ -192,6 +193,15 @@ def test_numbers_begin_again_at_the_bottom() -> None:
     driver = open_driver("copy")
     assert driver.engine.last_number == 3 + 12
     driver.engine.close()
+
+
+@pytest.mark.source
+def test_the_lines_that_are_described_can_be_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs" / "store-export.md").read_text(encoding="utf-8")
+    lines = page.split("```")[1].lstrip()
+    Path("page.jsonl").write_text(lines, encoding="utf-8")
+    store(capsys, "import", "page.jsonl", "--data-dir", "copy")
+    assert exported(Path("copy")).decode() == lines
 
 
 @st.composite
