@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
 
-from adapters.storage import SqliteEngine
 from iotd.cli import main
 from iotd.cli._output import duration, size
-from mqtt_core import Message, Will, make_message
-from mqtt_core.broker import (
-    Append,
-    HoldIdentifier,
-    Limits,
-    Operation,
-    Options,
-    Particulars,
-    PutRetained,
-    SaveExpiry,
-    SaveReceived,
-    SaveSent,
-    SaveSession,
-    SaveSubscription,
-    SaveWill,
-    Settle,
-    Target,
+from mqtt_core import make_message
+from mqtt_core.broker import Append, PutRetained, SaveSession, Settle, Target
+from tests.store_states import (
+    DAY,
+    HOUR,
+    NOW,
+    crash_copy,
+    files,
+    make_store,
+    open_driver,
+    rich_state,
 )
-from tests.storage.rig import Driver
 
 NAMED = ("--data-dir", "store")
 ESCAPED = "sensor\\u001b[31m"
-NOW = float(int(time.time()))
 
 
 @pytest.fixture(autouse=True)
@@ -44,71 +33,6 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for name in [name for name in os.environ if name.startswith("IOTD_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-
-
-def open_driver(folder: str = "store") -> Driver:
-    return Driver(SqliteEngine(Path(folder), Limits()))
-
-
-def make_store(*operations: Operation, folder: str = "store") -> Path:
-    driver = open_driver(folder)
-    driver.write(*operations)
-    driver.engine.close()
-    return Path(folder)
-
-
-def expiring(topic: str, interval_s: int, came_at: float) -> Message:
-    message = make_message(topic, b"y", 2, properties=((2, interval_s),))
-    message.expires_at = came_at + interval_s
-    return message
-
-
-def rich_state() -> list[Operation]:
-    """One of everything that can be stored."""
-    shared = Particulars(False, (3, 7), b"$share/g/a/#")
-    requested = make_message(
-        "a/request",
-        bytes(range(256)),
-        1,
-        True,
-        ((0x01, 0), (0x03, "text"), (0x08, "answer"), (0x09, b"\0\xff"), (0x26, ("k", "v")),
-         (0x26, ("k", "\u00e4"))),
-    )  # fmt: skip
-    return [
-        SaveSession(1, "sensor\x1b[31m"),
-        SaveExpiry(1, NOW + 3600 - 120, 3600),
-        SaveSubscription(1, b"a/#", 1),
-        SaveSubscription(1, b"b/+", 2, Options(True, True, 7)),
-        SaveSubscription(1, "$share/g/\u00e4".encode(), 0, Options()),
-        HoldIdentifier(1, 1),
-        HoldIdentifier(1, 65_535),
-        SaveSession(5, "never"),
-        SaveExpiry(5, None, 0xFFFF_FFFF),
-        SaveSession(900, "late"),
-        SaveExpiry(900, None, 60),
-        *[
-            Append(1_000 + n, make_message(f"a/{n}", b"x" * n, 2), [
-                Target(1, 1), Target(5, 2, 0, Particulars(True)), Target(900, 2)])
-            for n in range(10)
-        ],
-        Append(2_000, requested, [Target(900, 1, 9, shared), Target(5, 0)]),
-        Append(2_001, expiring("b/c", 500, NOW - 100), [Target(900, 1)]),
-        SaveSent(5, 1_001, 12),
-        SaveSent(5, 1_000, 65_535),
-        SaveReceived(5, 1_001),
-        Settle(1, 1_000),
-        Settle(1, 1_009),
-        *[Settle(900, 1_000 + n) for n in range(10)],
-        PutRetained(make_message("r/1", b"hello", 1, True)),
-        PutRetained(make_message("r/1/2", b"", 0, True, ((0x03, "none"),))),
-        PutRetained(make_message("$own/r", b"\xff", 2, True)),
-        SaveWill("never", Will("w", b"gone", 1, True, ((0x18, 30), (0x26, ("a", "b")))), 0.0),
-        SaveWill("nobody", Will("w/2", b"\0\xff", 0, False), NOW + 60.5),
-    ]  # fmt: skip
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def store(capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> str:
@@ -129,21 +53,18 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return captured.err
 
 
-def crash_copy(folder: str = "crashed") -> Path:
-    """A store as the end of its broker by SIGKILL leaves it: with a log."""
-    driver = open_driver("alive")
-    driver.write(*rich_state())
-    shutil.copytree("alive", folder)
-    driver.engine.close()
-    return Path(folder)
-
-
 # Help, and how the folder is found
 
-COMMANDS = ("show", "sessions", "verify", "compact")
+REMOVE = "remove"
+COMMANDS = ("show", "sessions", "verify", "compact", "export", REMOVE)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def given(command: str, folder: str = "store") -> list[str]:
+    """A command as it is given, of those that need no file."""
+    return [command, "--data-dir", folder, *(["--client", "never"] if command == REMOVE else [])]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "import"])
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main(["store", command, "--help"]) == 0
     out = capsys.readouterr().out
@@ -155,7 +76,7 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str], command: st
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["store", "--help"]) == 0
     out = capsys.readouterr().out
-    for command in COMMANDS:
+    for command in [*COMMANDS, "import"]:
         assert f"  {command} " in out
 
 
@@ -191,26 +112,28 @@ def test_a_configuration_without_a_store_is_told(
 def test_a_wrong_configuration_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     Path("iotd.toml").write_text("[storage]\ndata_dri = 'x'\n", encoding="utf-8")
     for command in COMMANDS:
-        assert main(["store", command, "--config", "iotd.toml"]) == 2
+        assert (
+            main(["store", *given(command)[:1], *given(command)[3:], "--config", "iotd.toml"]) == 2
+        )
         assert "data_dir" in capsys.readouterr().err
 
 
 # What is refused
 
-LOOKING = ("show", "sessions", "verify")
+LOOKING = ("show", "sessions", "verify", "export")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_store_is_made_by_looking_for_one(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    assert "no store in this folder" in refusal(capsys, command, *NAMED)
+    assert "no store in this folder" in refusal(capsys, *given(command))
     assert not Path("store").exists()
     Path("store").mkdir()
-    assert "no store in this folder" in refusal(capsys, command, *NAMED)
+    assert "no store in this folder" in refusal(capsys, *given(command))
     assert files(Path("store")) == {}
     Path("store/iotd.db").touch()
-    assert "no store in this folder" in refusal(capsys, command, *NAMED)
+    assert "no store in this folder" in refusal(capsys, *given(command))
     assert files(Path("store")) == {"iotd.db": b""}
 
 
@@ -219,11 +142,11 @@ def test_a_store_in_use_is_refused(capsys: pytest.CaptureFixture[str], command: 
     driver = open_driver()
     driver.write(*rich_state())
     before = files(Path("store"))
-    assert "another process uses this store" in refusal(capsys, command, *NAMED)
+    assert "another process uses this store" in refusal(capsys, *given(command))
     assert files(Path("store")) == before
     driver.write(PutRetained(make_message("still", b"written", 0, True)))
     driver.engine.close()
-    assert main(["store", command, *NAMED]) == 0
+    assert main(["store", *given(command)]) == 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -234,13 +157,13 @@ def test_a_newer_store_and_a_foreign_one_are_refused(
     database = sqlite3.connect("store/iotd.db")
     database.execute("PRAGMA user_version=99")
     database.close()
-    line = refusal(capsys, command, *NAMED)
+    line = refusal(capsys, *given(command))
     assert "schema 99" in line
     assert "newer version" in line
     database = sqlite3.connect("store/iotd.db")
     database.execute("PRAGMA application_id=1")
     database.close()
-    assert "another program" in refusal(capsys, command, *NAMED)
+    assert "another program" in refusal(capsys, *given(command))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -250,7 +173,7 @@ def test_what_is_no_database_is_refused_and_kept(
     Path("store").mkdir()
     Path("store/iotd.db").write_bytes(b"no database at all" * 1_000)
     before = files(Path("store"))
-    assert "damaged" in refusal(capsys, command, *NAMED)
+    assert "damaged" in refusal(capsys, *given(command))
     assert files(Path("store")) == before
 
 
@@ -258,7 +181,7 @@ def test_what_is_no_database_is_refused_and_kept(
 def test_looking_changes_nothing(capsys: pytest.CaptureFixture[str], command: str) -> None:
     for folder in (make_store(*rich_state()), crash_copy()):
         before = files(folder)
-        assert main(["store", command, "--data-dir", str(folder)]) == 0
+        assert main(["store", *given(command, str(folder))]) == 0
         assert files(folder) == before
 
 
@@ -325,9 +248,12 @@ def test_sessions_are_listed_with_their_queues(capsys: pytest.CaptureFixture[str
         "in_flight": 2,
         "held": 0,
     }
-    assert (sensor["away_since"], sensor["expires_at"]) == (NOW - 120, NOW + 3480)
+    assert (sensor["away_since"], sensor["expires_at"]) == (
+        NOW - 2 * HOUR,
+        NOW + 30 * DAY - 2 * HOUR,
+    )
     assert (sensor["subscriptions"], sensor["waiting"], sensor["held"]) == (3, 8, 2)
-    assert (late["waiting"], late["in_flight"], late["oldest_from"]) == (1, 1, NOW - 100)
+    assert (late["waiting"], late["in_flight"], late["oldest_from"]) == (1, 1, NOW - 5 * HOUR)
 
 
 def test_sessions_are_a_table_without_commands_to_the_terminal(
@@ -338,9 +264,10 @@ def test_sessions_are_a_table_without_commands_to_the_terminal(
     assert "\x1b" not in out
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
     assert "never" in rows["never"]
-    assert "was connected" in rows["late"]
-    assert "1 min after the next start" in rows["late"]
-    assert "1 min 4" in rows["late"]  # how long its oldest has waited: 1 min 40 s and a bit
+    assert rows["late"].split()[:5] == ["late", "connected", "1m", "0", "1"]
+    assert rows["late"].split()[-2].startswith("5h")  # since its oldest came
+    assert rows[ESCAPED].split()[1].startswith("2h")
+    assert rows[ESCAPED].split()[2] == "29d21h"
     assert "unknown" in rows[ESCAPED]
 
 
@@ -477,8 +404,8 @@ def test_sizes(count: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-5, "0 s"), (0.4, "0 s"), (61, "1 min 1 s"), (3600, "1 h"), (3601, "1 h"),
-     (90_000, "1 d 1 h"), (1e8, "1,157 d 9 h")],
+    [(-5, "0s"), (0.4, "0s"), (60, "1m"), (61, "1m1s"), (3600, "1h"), (3601, "1h"),
+     (90_000, "1d1h"), (1e8, "1157d9h")],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
-from typing import Final
+from typing import Final, Literal
 
 _PROGRESS_S: Final = 1.0
 
@@ -26,12 +26,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._clear()
 
-    def __call__(self, text: Callable[[], str]) -> None:
-        """Show a text, unless one was shown less than a second ago."""
+    def __call__(self, count: int, what: str) -> None:
+        """Show a number of something, unless one was shown less than a second ago."""
         if self._is_seen and time.monotonic() - self._told_at >= _PROGRESS_S:
             self._told_at = time.monotonic()
             self._clear()
-            line = text()
+            line = f"{count:,} {what}"
             self._told = len(line)
             print(line, end="", file=sys.stderr, flush=True)
 
@@ -53,7 +53,9 @@ def print_table(heads: list[str], rows: Iterable[tuple[str, ...]], hidden: objec
         console.width = 10_000  # a file or a pipe has no edge to fold at
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=not hidden)
     for head in heads:
-        table.add_column(head.lstrip(">"), justify="right" if head.startswith(">") else "left")
+        justify: Literal["left", "right"] = "right" if head.startswith(">") else "left"
+        is_first = head is heads[0]  # where names stand, which may be long
+        table.add_column(head.lstrip(">"), justify=justify, no_wrap=not is_first, overflow="fold")
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])
     console.print(table)
@@ -82,15 +84,15 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span for people, in its two greatest units."""
+    """A time span for people, in its two greatest units: `2d7h`, `40s`."""
     left = max(0, round(seconds))
     parts: list[str] = []
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
         count, left = divmod(left, length)
         if count or (unit == "s" and not parts):
-            parts.append(f"{count:,} {unit}")
+            parts.append(f"{count}{unit}")
         elif parts:
             break
         if len(parts) == 2:
             break
-    return " ".join(parts)
+    return "".join(parts)

@@ -1,4 +1,4 @@
-"""`iotd store`: the store of a stopped broker looked at, verified and compacted."""
+"""`iotd store`: the store of a stopped broker looked at, verified, compacted, and relieved."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from adapters.storage import StoreError
 from adapters.storage.offline import (
     Figures,
     SessionFigures,
+    SessionParts,
     faults,
     figures,
     file_bytes,
@@ -23,7 +23,11 @@ from adapters.storage.offline import (
     log_bytes_cut,
     open_to_change,
     open_to_look,
+    remove_retained,
+    remove_session,
+    retained_topics,
     session_figures,
+    session_parts,
 )
 from iotd.cli._config import load_or_tell
 from iotd.cli._output import Progress, duration, print_json, print_table, size
@@ -107,10 +111,7 @@ def list_sessions(file: Path | None, data_dir: str | None, as_json: bool, limit:
         (count,) = connection.execute("SELECT count(*) FROM session").fetchone()
         now = time.time()
         rows = [_session_row(each, now) for each in session_figures(connection, most)]
-    heads = [
-        "client", "away", "expires", ">subscriptions", ">waiting", ">bytes", ">oldest",
-        ">in flight",
-    ]  # fmt: skip
+    heads = ["client", "away", ">expires", ">subs", ">waiting", ">size", ">oldest", ">sent"]
     print_table(heads, rows)
     if len(rows) < count:
         print(f"{len(rows):,} of {count:,} sessions; --limit 0 lists all")
@@ -118,10 +119,9 @@ def list_sessions(file: Path | None, data_dir: str | None, as_json: bool, limit:
 
 
 def _session_row(session: SessionFigures, now: float) -> tuple[str, ...]:
-    if session.away_since is None or session.expires_at is None:
-        away, expires = "was connected", f"{duration(session.expiry_s)} after the next start"
-    else:
-        away, expires = duration(now - session.away_since), _when(session.expires_at, now)
+    away, expires = "connected", duration(session.expiry_s)
+    if session.away_since is not None and session.expires_at is not None:
+        away, expires = duration(now - session.away_since), _left(session.expires_at - now)
     if session.expiry_s >= _NEVER_S:
         expires = "never"
     return (
@@ -130,7 +130,7 @@ def _session_row(session: SessionFigures, now: float) -> tuple[str, ...]:
         expires,
         f"{session.subscriptions:,}",
         f"{session.waiting:,}",
-        f"{session.queue_bytes:,}",
+        size(session.queue_bytes) if session.waiting else "",
         _oldest(session, now),
         f"{session.in_flight:,}",
     )
@@ -142,12 +142,8 @@ def _oldest(session: SessionFigures, now: float) -> str:
     return "unknown" if session.oldest_from is None else duration(now - session.oldest_from)
 
 
-def _when(at: float, now: float) -> str:
-    if at <= now:
-        return "at the next start"
-    if at - now < 86_400:
-        return f"in {duration(at - now)}"
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
+def _left(seconds: float) -> str:
+    return duration(seconds) if seconds > 0 else "is over"
 
 
 def verify_store(file: Path | None, data_dir: str | None) -> int:
@@ -160,7 +156,7 @@ def verify_store(file: Path | None, data_dir: str | None) -> int:
     def on_record() -> None:
         nonlocal count
         count += 1
-        tell(lambda: f"{count:,} records read")
+        tell(count, "records read")
 
     with telling(), Progress() as tell, open_to_look(folder) as connection:
         damaged = 0
@@ -199,7 +195,7 @@ def compact_store(file: Path | None, data_dir: str | None) -> int:
         with open_to_change(folder) as connection:
 
             def on_work() -> None:
-                tell(lambda: f"compacting {size(before)}, {time.monotonic() - began:.0f} s")
+                tell(round(time.monotonic() - began), f"s, compacting {size(before)}")
 
             connection.set_progress_handler(on_work, 100_000)
             connection.execute("VACUUM")
@@ -207,3 +203,49 @@ def compact_store(file: Path | None, data_dir: str | None) -> int:
         after = file_bytes(folder) + log_bytes(folder)
     print(f"before {size(before)}, after {size(after)}")
     return 0
+
+
+def remove_from_store(
+    file: Path | None,
+    data_dir: str | None,
+    clients: list[str],
+    filters: list[str],
+    *,
+    is_dry: bool,
+) -> int:
+    """Remove what there is of clients, and retained messages; returns the exit code, which is 1
+    if there was nothing of one of them."""
+    folder = folder_of(file, data_dir)
+    if folder is None:
+        return 2
+    verb = "would remove" if is_dry else "removed"
+    is_all_there = True
+    with telling(), (open_to_look if is_dry else open_to_change)(folder) as connection:
+        for client_id in clients:
+            take = session_parts if is_dry else remove_session
+            parts = take(connection, client_id)
+            if parts.is_nothing:
+                is_all_there = False
+                print(f"nothing is stored of client {printable(client_id)}", file=sys.stderr)
+            else:
+                print(f"{verb} client {printable(client_id)}: {_list(parts)}")
+        for topic_filter in filters:
+            topics = (retained_topics if is_dry else remove_retained)(connection, topic_filter)
+            for topic in topics:
+                print(f"{verb} retained message {printable(topic)}")
+            if not topics:
+                is_all_there = False
+                print(f"no retained message matches {printable(topic_filter)}", file=sys.stderr)
+    return 0 if is_all_there else 1
+
+
+def _list(parts: SessionParts) -> str:
+    named = [
+        ("session", int(parts.has_session)),
+        ("subscriptions", parts.subscriptions),
+        ("messages waiting", parts.waiting),
+        ("in flight", parts.in_flight),
+        ("waiting for PUBREL", parts.held),
+        ("will", int(parts.has_will)),
+    ]
+    return ", ".join(f"{count:,} {name}" for name, count in named if count)
