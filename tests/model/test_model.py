@@ -16,7 +16,7 @@ from tests.model.histories import try_seed
 from tests.model.machine import MACHINES, BrokerMachine
 
 IS_THOROUGH = settings().max_examples > 400
-EXAMPLES = settings().max_examples // 6
+EXAMPLES = settings().max_examples // 4
 PHASES = tuple(Phase) if IS_THOROUGH else (Phase.explicit, Phase.reuse, Phase.generate)
 FIRST_SEED = random.SystemRandom().randrange(1 << 32) if IS_THOROUGH else 0
 SEEDS_PER_TEST = 25  # a test that takes long is taken for one that hangs
