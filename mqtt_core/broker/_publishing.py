@@ -352,7 +352,9 @@ class Publishing:
         reason = SUCCESS
         if not width and channel is not None and channel.layout != LAYOUT_3:
             reason = NO_MATCHING_SUBSCRIBERS
-        if resting is None and not message.retain and message.qos < 2:
+        # The identifier of a QoS 2 message is stored with the session that it comes from.
+        is_held = message.qos == 2 and publisher is not None and publisher.key != 0
+        if resting is None and not message.retain and not is_held:
             if message.qos and channel is not None and packet is not None:
                 self._committing.acknowledge(channel, packet, reason)
             return
