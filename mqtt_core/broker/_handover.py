@@ -273,8 +273,7 @@ class Handing:
             kept_bytes = 0
             for entry in queue.take_loaded():
                 if self._has_expired(entry):
-                    if session.key:
-                        ws.record(Settle(session.key, entry.number))
+                    ws.record(Settle(session.key, entry.number))
                     continue
                 member: Member | None = None
                 if _share_of(entry):
