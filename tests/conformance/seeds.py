@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
-import mqtt_core
-
-SEEDS = range(3 if Path(mqtt_core.__file__).suffix != ".py" else 1)
-"""One for the interpreted core, which takes four times as long for the same code."""
+SEEDS = range(10 if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else 1)
+"""Once where every test has to be waited for; there are some ten thousand plays either way."""
