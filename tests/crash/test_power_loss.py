@@ -65,6 +65,8 @@ def _call(*command: str) -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk that can lose its power."""
+    if not os.environ.get("IOTD_POWER_LOSS"):
+        pytest.skip("platform: set IOTD_POWER_LOSS=1 to make and mount a file system")
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
         pytest.skip("platform: this needs Linux, root and mkfs.ext4")
     try:
