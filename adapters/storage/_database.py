@@ -7,6 +7,7 @@ whole transaction.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -160,7 +161,7 @@ def open_database(
             "use a newer Python or system"
         )
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(folder)
     except OSError as error:
         raise StoreUnavailableError(
             f"{folder}: the folder of the store cannot be made ({error.strerror}); name another "
@@ -187,6 +188,26 @@ def open_database(
     connection, version, loaded, cut = opened
     report = Report(folder / NAME, version, loaded, cut, kept_as, time.monotonic() - began)
     return Database(connection, folder, loaded, report)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder where there is none, so that it outlives a loss of power. Raises `OSError`.
+
+    SQLite flushes the names of its files to the disk, in the folder, and not the folder's own name.
+    """
+    made = [each for each in folder.parents if not each.exists()]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in (folder, *made):
+        try:
+            above = os.open(each.parent, os.O_RDONLY)
+        except OSError:
+            continue  # it cannot be read, or no folder can be opened on this system
+        try:
+            os.fsync(above)
+        except OSError:
+            pass  # this file system does without
+        finally:
+            os.close(above)
 
 
 class _Unreadable(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -56,6 +57,24 @@ def filled(folder: Path, count: int = 40) -> Driver:
 
 def reopened(folder: Path) -> Driver:
     return Driver(sqlite(folder, Limits(), Disk()))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="platform: folders cannot be flushed here")
+def test_a_new_folder_is_flushed_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a loss of power may take the whole folder, on a file system that is less kind than ext4;
+    with those above it that were made for it."""
+    flushed: list[int] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    SqliteEngine(tmp_path / "a" / "b", Limits()).close()
+    assert {tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino} <= set(flushed)
 
 
 # Schemas
