@@ -1,6 +1,7 @@
-"""Rounds of load, each ended by a kill; in the end everything must be there.
+"""Rounds of load, each ended by a crash: a kill, or a loss of power. Nothing may be lost by it.
 
 python -m tests.crash.rounds --rounds 200 --runtime gevent
+python -m tests.crash.rounds --rounds 200 --power-loss     as root on Linux
 """
 
 from __future__ import annotations
@@ -10,17 +11,26 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from tests.crash.broker import Broker
 from tests.crash.fleet import Fleet, Subscriber
+from tests.crash.power import Disk
 
-Crash = Callable[[Broker], None]
-"""Ends a broker in the midst of its work."""
+Crash = Callable[[Broker, Fleet], None]
+"""Ends a broker in the midst of its work, and lets the fleet hear of that what it would."""
 
 _MOST_ACKNOWLEDGED: Final = 400  # in one round
 _PUBLISHED: Final = 1_000  # at most in one round, by all together
+
+
+def kill(broker: Broker, fleet: Fleet) -> None:
+    """The process is killed, not the machine: what it had said before still arrives."""
+    broker.kill()
+    fleet.turn(lambda: False)
+    fleet.close()
 
 
 def run(
@@ -30,7 +40,7 @@ def run(
     *,
     seed: int,
     durability: str = "fsync",
-    crash: Crash = Broker.kill,
+    crash: Crash = kill,
     tell: Callable[[int, str], None] = lambda _number, _figures: None,
 ) -> str:
     """Crash a broker `rounds` times under load; returns figures, or fails with what is missing."""
@@ -44,11 +54,9 @@ def run(
                 fleet.publish_more(_PUBLISHED)
                 enough = fleet.acknowledged + chance.randrange(_MOST_ACKNOWLEDGED)
                 fleet.turn(lambda enough=enough: fleet.acknowledged >= enough)  # type: ignore[misc]
-                crash(broker)
+                crash(broker, fleet)
             finally:
                 broker.kill()
-            fleet.turn(lambda: False)  # what it had said before
-            fleet.close()
             tell(number + 1, fleet.figures())
         _finish(fleet, Broker(folder, runtime, durability))
     finally:
@@ -81,22 +89,34 @@ def main() -> int:
     parser.add_argument("--runtime", choices=("asyncio", "gevent"), default="asyncio")
     parser.add_argument("--durability", choices=("os", "fsync"), default="fsync")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument(
+        "--power-loss", action="store_true", help="of the disk, in place of kills; needs root"
+    )
     args = parser.parse_args()
     print(f"seed {args.seed}", flush=True)
 
     def tell(number: int, figures: str) -> None:
         print(f"\r{number} of {args.rounds} rounds: {figures}", end="", flush=True)
 
-    with tempfile.TemporaryDirectory() as parent:
+    with tempfile.TemporaryDirectory() as parent, ExitStack() as cleanup:
+        folder = Path(parent, "store")
+        crash = kill
+        if args.power_loss:
+            disk = Disk(Path(parent))
+            cleanup.callback(disk.unmount)
+            folder = disk.mounted_at / "store"
+            crash = disk.crash
         figures = run(
-            Path(parent, "store"),
+            folder,
             args.runtime,
             args.rounds,
             seed=args.seed,
             durability=args.durability,
+            crash=crash,
             tell=tell,
         )
-    print(f"\n{args.rounds} kills on {args.runtime}, nothing lost: {figures}")
+    crashes = "losses of power" if args.power_loss else "kills"
+    print(f"\n{args.rounds} {crashes} on {args.runtime}, nothing lost: {figures}")
     return 0
 
 
