@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import selectors
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Final
 
 from mqtt_core import (
@@ -27,6 +28,7 @@ from mqtt_core import (
     properties,
 )
 from mqtt_core._flow import Flow
+from tests.crash.stored import Stored
 
 PATIENCE_S: Final = 30.0
 WINDOW: Final = 20
@@ -116,7 +118,8 @@ class Publisher(Device):
         super().__init__(name, level)
         self.qos: Final = qos
         self.sent = 0
-        self.acknowledged: Final[set[int]] = set()
+        self.round = 0
+        self.acknowledged: Final[dict[int, int]] = {}  # and in which round
         self.limit = 0  # numbers above it are not published yet
         self._numbers: Final[dict[int, int]] = {}
 
@@ -124,7 +127,7 @@ class Publisher(Device):
         """Note an acknowledgement."""
         if isinstance(event, (PubAck, PubRec)):
             assert event.reason < _FAILED, f"{self.name} is refused: {event!r}"
-            self.acknowledged.add(self._numbers[event.packet_id])
+            self.acknowledged.setdefault(self._numbers[event.packet_id], self.round)
 
     def go_on(self) -> None:
         """Publish, as far as the window goes."""
@@ -188,8 +191,8 @@ class Fleet:
         return sum(len(each.acknowledged) for each in self.publishers)
 
     def come(self, address: tuple[str, int]) -> None:
-        """All devices connect; a few subscribers stay away for a while."""
-        self._address = address
+        """A round begins: all devices connect; a few subscribers stay away for a while."""
+        self._begin_round()
         for subscriber in self.subscribers:
             if not subscriber.was_accepted or self.chance.random() < 0.7:
                 subscriber.connect(address)
@@ -199,9 +202,14 @@ class Fleet:
             publisher.connect(address)
 
     def come_all(self, address: tuple[str, int]) -> None:
-        """Every device connects."""
+        """A round begins, and every device connects."""
+        self._begin_round()
         for device in (*self.subscribers, *self.publishers):
             device.connect(address)
+
+    def _begin_round(self) -> None:
+        for publisher in self.publishers:
+            publisher.round += 1
 
     def turn(self, is_done: Callable[[], bool]) -> None:
         """Serve the devices until it is done, or until all connections have ended."""
@@ -230,14 +238,64 @@ class Fleet:
         deliveries = sum(len(got) for each in self.subscribers for got in each.got.values())
         return f"{self.acknowledged:,} acknowledged, {deliveries:,} deliveries"
 
+    def _missing(self) -> Iterator[tuple[Subscriber, Publisher, list[int]]]:
+        """Numbers that were acknowledged, and have not come."""
+        for subscriber in self.subscribers:
+            for publisher in self.publishers:
+                got = subscriber.got.get(publisher.name, ())
+                numbers = publisher.acknowledged.keys() - set(got)
+                if numbers:
+                    yield subscriber, publisher, sorted(numbers)
+
     def missing(self) -> str:
         """What has not come yet."""
         return "; ".join(
-            f"{subscriber.name} lacks {len(lost)} of {publisher.name}, the first is {min(lost)}"
-            for subscriber in self.subscribers
-            for publisher in self.publishers
-            if (lost := publisher.acknowledged - set(subscriber.got.get(publisher.name, ())))
+            f"{subscriber.name} lacks {len(numbers)} of {publisher.name}, the first is {numbers[0]}"
+            for subscriber, publisher, numbers in self._missing()
         )
+
+    def evidence(self, stored: Stored) -> str:
+        """Where the messages are that have not come, and who waits for what: for the one who has
+        to find out why."""
+        lines = []
+        for subscriber, publisher, numbers in self._missing():
+
+            def fact(
+                number: int, subscriber: Subscriber = subscriber, of: Publisher = publisher
+            ) -> str:
+                state = stored.state(subscriber.name, of.name, number) or "not"
+                return f"acknowledged in round {of.acknowledged[number]}, {state} in the store"
+
+            for told, group in groupby(numbers, fact):
+                each = list(group)
+                lines.append(
+                    f"{subscriber.name} at QoS {subscriber.qos} lacks {len(each)} of "
+                    f"{publisher.name} at QoS {publisher.qos}, {each[0]} to {each[-1]}: {told}"
+                )
+        for publisher in self.publishers:
+            sent = range(1, publisher.sent + 1)
+            waiting = [str(each) for each in sent if each not in publisher.acknowledged]
+            lines.append(
+                f"{publisher.name}, in its round {publisher.round}, has published {publisher.sent} "
+                f"of {publisher.limit}, not acknowledged: {' '.join(waiting) or 'none'}"
+            )
+        return "\n".join(lines)
+
+    def judge_stored(self, stored: Stored) -> None:
+        """What was acknowledged and has not come is in the store."""
+        lost = [
+            f"{number} of {publisher.name} for {subscriber.name}"
+            for subscriber, publisher, numbers in self._missing()
+            for number in numbers
+            if not stored.state(subscriber.name, publisher.name, number)
+        ]
+        assert not lost, f"{len(lost)} acknowledged and not in the store: {', '.join(lost[:10])}"
+        for publisher in self.publishers:
+            last = max(publisher.acknowledged, default=0)
+            retained = stored.retained.get(publisher.name, 0)
+            assert retained >= last, (
+                f"retained in the store of {publisher.name}: {retained}, acknowledged: {last}"
+            )
 
     def has_everything(self) -> bool:
         """Whether every message is acknowledged, and every subscriber has it."""
@@ -245,7 +303,7 @@ class Fleet:
             len(publisher.acknowledged) == publisher.sent == publisher.limit
             for publisher in self.publishers
         ) and all(
-            set(subscriber.got.get(publisher.name, ())) >= publisher.acknowledged
+            set(subscriber.got.get(publisher.name, ())) >= publisher.acknowledged.keys()
             for subscriber in self.subscribers
             for publisher in self.publishers
         )

@@ -10,14 +10,15 @@ import argparse
 import random
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
 from tests.crash.broker import Broker
 from tests.crash.fleet import Fleet, Subscriber
 from tests.crash.power import Disk
+from tests.crash.stored import Stored
 
 Crash = Callable[[Broker, Fleet], None]
 """Ends a broker in the midst of its work, and lets the fleet hear of that what it would."""
@@ -49,26 +50,41 @@ def run(
     try:
         for number in range(rounds):
             broker = Broker(folder, runtime, durability)
-            try:
+            with _told(folder, broker, fleet):
                 fleet.come(broker.address)
                 fleet.publish_more(_PUBLISHED)
                 enough = fleet.acknowledged + chance.randrange(_MOST_ACKNOWLEDGED)
                 fleet.turn(lambda enough=enough: fleet.acknowledged >= enough)  # type: ignore[misc]
                 crash(broker, fleet)
-            finally:
-                broker.kill()
+                fleet.judge_stored(Stored(folder))
             tell(number + 1, fleet.figures())
-        _finish(fleet, Broker(folder, runtime, durability))
+        _finish(folder, fleet, Broker(folder, runtime, durability))
     finally:
         fleet.close()
     return fleet.figures()
 
 
-def _finish(fleet: Fleet, broker: Broker) -> None:
-    """Let everything arrive, and judge it."""
+@contextmanager
+def _told(folder: Path, broker: Broker, fleet: Fleet) -> Iterator[None]:
+    """A failure comes with all that may tell why."""
     try:
+        yield
+    except BaseException as error:
+        broker.kill()
+        error.add_note(f"The log of the broker:\n{''.join(broker.log)}")
+        try:
+            error.add_note(fleet.evidence(Stored(folder)))
+        except Exception as other:  # noqa: BLE001  the first failure is the one to be told
+            error.add_note(f"The store cannot be read: {other!r}")
+        raise
+
+
+def _finish(folder: Path, fleet: Fleet, broker: Broker) -> None:
+    """Let everything arrive, and judge it."""
+    with _told(folder, broker, fleet):
         fleet.come_all(broker.address)
         fleet.turn(fleet.has_everything)
+        assert fleet.has_everything(), f"the broker has gone: {fleet.missing()}"
         fleet.judge()
         reader = Subscriber("reader", 4, "load/+", 1)
         reader.connect(broker.address)
@@ -76,10 +92,7 @@ def _finish(fleet: Fleet, broker: Broker) -> None:
             assert reader.read() >= 0, reader.retained
         reader.close()
         fleet.judge_retained(reader)
-    except BaseException:
-        broker.kill()
-        raise
-    broker.stop()
+        broker.stop()
 
 
 def main() -> int:

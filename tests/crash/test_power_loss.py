@@ -35,3 +35,17 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 @pytest.mark.parametrize("runtime", ["asyncio", "gevent"])
 def test_what_was_acknowledged_survives_a_loss_of_power(runtime: str, disk: Disk) -> None:
     run(disk.mounted_at / "store", runtime, ROUNDS, seed=2, crash=disk.crash)
+
+
+@pytest.mark.slow
+def test_what_was_not_flushed_is_lost(disk: Disk) -> None:
+    """Or the test above would prove nothing."""
+    with pytest.raises(AssertionError, match="in the store"):
+        run(
+            disk.mounted_at / "store",
+            "asyncio",
+            ROUNDS,
+            seed=2,
+            durability="os",
+            crash=disk.crash,
+        )
