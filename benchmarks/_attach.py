@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from benchmarks._sockets import BenchmarkError
+from adapters.bench.sockets import BenchmarkError
 
 _TIMEOUT_S: Final = 20.0
 

@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import Final
 
 import mqtt_core
-from benchmarks import _packets
-from benchmarks._sockets import BenchmarkError
+from adapters.bench import packets
+from adapters.bench.sockets import BenchmarkError
 from mqtt_core.broker import (
     AllowAll,
     AuthorizeRequest,
@@ -52,17 +52,17 @@ class Core:
         self.broker: Final = Broker(chosen, AllowAll(), os.urandom, perf_counter(), 0.0)
         self._engine: Final = MemoryEngine(chosen)
 
-    def connect(self, client_id: str, level: int = _packets.MQTT_3_1_1) -> Channel:
+    def connect(self, client_id: str, level: int = packets.MQTT_3_1_1) -> Channel:
         """A channel whose CONNECT has been accepted."""
         channel = self.broker.open("tcp://127.0.0.1:1883", "127.0.0.1:50000", perf_counter())
-        answer = self.exchange(channel, _packets.connect(client_id, level=level))
+        answer = self.exchange(channel, packets.connect(client_id, level=level))
         if answer[:1] != b"\x20" or answer[2:4] != b"\0\0":
             raise BenchmarkError(f"the core answered CONNECT with {answer.hex(' ') or 'nothing'}")
         return channel
 
     def subscribe(self, channel: Channel, filters: list[str], qos: int) -> None:
         """Subscribe and check the SUBACK."""
-        packet = _packets.subscribe(1, filters, qos, channel.connection.level)
+        packet = packets.subscribe(1, filters, qos, channel.connection.level)
         answer = self.exchange(channel, packet)
         if answer[:1] != b"\x90" or answer[-len(filters) :] != bytes((qos,)) * len(filters):
             raise BenchmarkError(f"the core answered SUBSCRIBE with {answer[:16].hex(' ')}")

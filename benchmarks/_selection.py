@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks import _process, brokers
-from benchmarks._sockets import BenchmarkError
+from adapters.bench import machine
+from adapters.bench.sockets import BenchmarkError
+from adapters.bench.workloads import LEVELS, WORKLOADS, Workload
+from benchmarks import brokers
 from benchmarks.brokers import Broker
-from benchmarks.workloads import LEVELS, WORKLOADS, Workload
 
 
 def add_broker(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +47,12 @@ def workloads(args: argparse.Namespace) -> list[Workload]:
 @contextmanager
 def broker(args: argparse.Namespace) -> Iterator[tuple[Broker, int, int | None]]:
     """The broker chosen, its process, and the core that is left for this one."""
-    pair = _process.cores()
+    pair = machine.cores()
     broker_core, core = pair if pair else (None, None)
     names = [args.start] if args.start else []
     with brokers.started(names, broker_core, args.python) as own:
         chosen = own[0] if own else Broker("broker", args.port, args.pid)
         if chosen.pid is None:
             raise BenchmarkError("the broker's process is not known; give --pid, or let it --start")
-        with _process.pinned(core):
+        with machine.pinned(core):
             yield chosen, chosen.pid, core

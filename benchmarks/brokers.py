@@ -19,8 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks import _process
-from benchmarks._sockets import BenchmarkError
+from adapters.bench import machine
+from adapters.bench.sockets import BenchmarkError
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PEERS: Final = Path(__file__).resolve().parent / "peers"
@@ -100,7 +100,7 @@ def _started(name: str, core: int | None, python: str, folder: Path) -> Iterator
     port = _free_port()
     command, environment = _command(name, port, python, folder)
     log = folder / f"{name}.log"
-    with log.open("wb") as output, _process.pinned(core):
+    with log.open("wb") as output, machine.pinned(core):
         process = subprocess.Popen(
             command,
             stdout=output,

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 from pathlib import Path
-from typing import Final, NamedTuple, TypedDict
+from typing import Final
 
-from benchmarks import _process, brokers
-from benchmarks._sockets import BenchmarkError
+from adapters.bench import machine
+from adapters.bench.comparing import Row, compared
+from adapters.bench.runs import Options, Side, Target, rounds
+from adapters.bench.sockets import BenchmarkError
+from adapters.bench.workloads import LEVELS, WORKLOADS, Workload
+from benchmarks import brokers
 from benchmarks.brokers import Broker
-from benchmarks.loadgen import Result
-from benchmarks.workloads import LEVELS, WORKLOADS, Workload, version_name
 
 _HEAD: Final = (
     f"{'workload':<10} {'broker':<18} {'msgs/s':>11} {'p50 ms':>8} {'p99 ms':>8}"
@@ -32,123 +32,16 @@ _HEAD: Final = (
 )
 
 
-class Side(NamedTuple):
-    """One broker in one version of MQTT."""
-
-    name: str
-    broker: Broker
-    level: int
-
-
-class Row(TypedDict):
-    """The medians of one side on one workload; `ratio` is the first's rate over this."""
-
-    workload: str
-    broker: str
-    out_per_s: float
-    p50_ms: float
-    p99_ms: float
-    broker_cpu_us: float | None
-    ratio: float | None
-    notes: list[str]
-    runs: list[Result]
-
-
 def measure(
-    workload: Workload, sides: list[Side], runs: int, core: int | None, limit_s: float
-) -> list[Row]:
-    """Run one workload on every side in turn, `runs` times."""
-    results: dict[str, list[Result | None]] = {side.name: [] for side in sides}
-    faults: dict[str, list[str]] = {side.name: [] for side in sides}
-    for _ in range(runs):
-        for side in sides:
-            result, fault = _one(workload, side, core, limit_s)
-            results[side.name].append(result)
-            if fault and fault not in faults[side.name]:
-                faults[side.name].append(fault)
-    first = results[sides[0].name]
-    return [
-        _row(workload, side.name, first, results[side.name], faults[side.name]) for side in sides
-    ]
-
-
-def _one(
-    workload: Workload, side: Side, core: int | None, limit_s: float
-) -> tuple[Result | None, str]:
-    """One run in a process of its own; the result, or what went wrong."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.loadgen",
-        "--json",
-        "--port",
-        str(side.broker.port),
-        "--limit-secs",
-        str(limit_s),
-    ]
-    for option, value in (("--pid", side.broker.pid), ("--core", core)):
-        if value is not None:
-            command += [option, str(value)]
-    for option, field in (
-        ("--mode", workload.mode),
-        ("--publishers", workload.publishers),
-        ("--subscribers", workload.subscribers),
-        ("--qos", workload.qos),
-        ("--messages", workload.messages),
-        ("--window", workload.window),
-        ("--size", workload.size_bytes),
-        ("--rate", workload.rate_per_s),
-        ("--mqtt", version_name(side.level)),
-    ):
-        command += [option, str(field)]
-    environment = brokers.own_environment()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if not done.stdout.startswith("{"):
-        return None, done.stderr.strip().rpartition("\n")[2] or "no result"
-    result: Result = json.loads(done.stdout)
-    result["workload"] = workload.name
-    return result, ""
-
-
-def _row(
     workload: Workload,
-    broker: str,
-    first: list[Result | None],
-    results: list[Result | None],
-    notes: list[str],
-) -> Row:
-    good = [result for result in results if result is not None]
-    ratios = [
-        ours["out_per_s"] / theirs["out_per_s"]
-        for ours, theirs in zip(first, results, strict=True)
-        if ours is not None and theirs is not None and theirs["out_per_s"]
-    ]
-    cpu = [result["broker_cpu_us"] for result in good if result["broker_cpu_us"] is not None]
-    if any(not result["complete"] for result in good):
-        lost = max(result["missing"] for result in good)
-        notes = [*notes, f"not all arrived ({lost} missing)"]
-    if any(not result["in_order"] for result in good):
-        notes = [*notes, "out of order"]
-    narrowest = min((result["window"] for result in good), default=workload.window)
-    if narrowest < workload.window:
-        notes = [*notes, f"window {narrowest}, the broker's receive maximum"]
-    if any(result["generator_saturated"] for result in good):
-        notes = [*notes, "generator at its limit"]
-    return {
-        "workload": workload.name,
-        "broker": broker,
-        "out_per_s": _median([result["out_per_s"] for result in good]),
-        "p50_ms": _median([result["p50_ms"] for result in good]),
-        "p99_ms": _median([result["p99_ms"] for result in good]),
-        "broker_cpu_us": _median(cpu) if cpu else None,
-        "ratio": _median(ratios) if ratios else None,
-        "notes": notes,
-        "runs": good,
-    }
-
-
-def _median(values: list[float]) -> float:
-    return statistics.median(values) if values else 0.0
+    targets: list[Broker],
+    versions: list[str],
+    runs: int,
+    options: Options,
+) -> list[Row]:
+    """Run one workload on every broker, in every version, in turn, `runs` times."""
+    sides = _sides(workload, targets, versions)
+    return compared(sides, list(rounds(sides, runs, options)))
 
 
 def told(row: Row) -> str:
@@ -165,7 +58,8 @@ def told(row: Row) -> str:
 def summary(rows: list[Row]) -> str:
     """A table in Markdown: the first broker's figures, then how many times another's rate it has.
 
-    In brackets: how many times the first broker's CPU time per delivery the other one takes.
+    Of a paced workload it is the p99. In brackets: how many times the first broker's CPU time per
+    delivery the other one takes.
     """
     names = list(dict.fromkeys(row["broker"] for row in rows))
     cells = {(row["workload"], row["broker"]): row for row in rows}
@@ -187,21 +81,22 @@ def summary(rows: list[Row]) -> str:
 
 
 def _cell(ours: Row, theirs: Row) -> str:
-    if theirs["ratio"] is None:
+    if not theirs["ratio"]:
         return "-"
     if not ours["broker_cpu_us"] or not theirs["broker_cpu_us"]:
-        return f"{theirs['ratio']:.2f}"
-    return f"{theirs['ratio']:.2f} ({theirs['broker_cpu_us'] / ours['broker_cpu_us']:.1f})"
+        return f"{1 / theirs['ratio']:.2f}"
+    return f"{1 / theirs['ratio']:.2f} ({theirs['broker_cpu_us'] / ours['broker_cpu_us']:.1f})"
 
 
-def _sides(targets: list[Broker], versions: list[str]) -> list[Side]:
+def _sides(workload: Workload, targets: list[Broker], versions: list[str]) -> list[Side]:
     """Every broker in every version; the version is in the name where there are two."""
     found = []
     for target in targets:
         for version in dict.fromkeys(versions):
             has_version = len(set(versions)) > 1 and version != "3.1.1"
             name = f"{target.name}/{version}" if has_version else target.name
-            found.append(Side(name, target, LEVELS[version]))
+            where = Target(name, "127.0.0.1", target.port, target.pid)
+            found.append(Side(name, where, workload._replace(level=LEVELS[version])))
     return found
 
 
@@ -243,9 +138,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.runs < 1:
         parser.error(f"--runs is {args.runs}; use 1 or more")
-    pair = _process.cores()
+    pair = machine.cores()
     broker_core, core = pair if pair else (None, None)
-    _process.raise_descriptor_limit(65_536)
+    machine.raise_descriptor_limit(65_536)
     rows: list[Row] = []
     try:
         running = [brokers.parse(text) for text in args.running]
@@ -256,17 +151,17 @@ def main(argv: list[str] | None = None) -> int:
             for target in targets:
                 if target.build:
                     print(f"{target.name}: {target.build}")
-            sides = _sides(targets, args.mqtt)
+            options = Options(core=core, limit_s=args.limit_secs)
             print(_HEAD)
             for name in args.only or WORKLOADS:
                 workload = WORKLOADS[name].scaled(args.scale)
-                for row in measure(workload, sides, args.runs, core, args.limit_secs):
+                for row in measure(workload, targets, args.mqtt, args.runs, options):
                     print(told(row), flush=True)
                     rows.append(row)
     except BenchmarkError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
-    if len(sides) > 1:
+    if len({row["broker"] for row in rows}) > 1:
         print(f"\n{summary(rows)}")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))

@@ -17,12 +17,12 @@ import sys
 from time import perf_counter
 from typing import Final
 
+from adapters.bench.clients import Client, Progress, Publisher, Source, Subscriber
+from adapters.bench.series import RECV_BYTES, filters_of
+from adapters.bench.sockets import BenchmarkError
+from adapters.bench.workloads import Workload
 from benchmarks import _core, _selection
-from benchmarks._clients import Client, Progress, Publisher, Subscriber
 from benchmarks._core import Core
-from benchmarks._series import RECV_BYTES, filter_of
-from benchmarks._sockets import BenchmarkError
-from benchmarks.workloads import Workload
 from mqtt_core.broker import Channel
 
 
@@ -74,12 +74,12 @@ class CoreLoad:
             self._clients[channel.key] = publisher
         for index in range(workload.subscribers):
             wire, channel = self._open(f"sub-{index}")
-            self.core.subscribe(channel, [filter_of(workload, index)], workload.qos)
+            self.core.subscribe(channel, filters_of(workload, index), workload.qos)
             subscriber = Subscriber(wire, poller, self._progress, workload, index)
             chosen = self.publishers
             if workload.mode == "pair":
                 chosen = self.publishers[index :: workload.subscribers]
-            subscriber.listen_to(chosen)
+            subscriber.listen_to([Source(publisher) for publisher in chosen])
             self._clients[channel.key] = subscriber
 
     def _open(self, client_id: str) -> tuple[_Wire, Channel]:
@@ -97,7 +97,7 @@ class CoreLoad:
         while progress.received < wanted or progress.acked < wanted_acks:
             before = progress.received + progress.acked
             for publisher in tuple(progress.touched):
-                if not publisher.fill(0.0, 1e9):
+                if not publisher.fill(0.0):
                     progress.touched.discard(publisher)
             fed = self._chunks()
             inside += self._turn(fed)

@@ -22,8 +22,9 @@ import time
 from collections import deque
 from typing import Final, final
 
-from benchmarks import _packets, _process, brokers
-from benchmarks._sockets import BenchmarkError, enter, subscribe
+from adapters.bench import machine, packets
+from adapters.bench.sockets import BenchmarkError, enter, subscribe
+from benchmarks import brokers
 
 PAIRS: Final = 50
 WINDOW: Final = 20
@@ -47,7 +48,7 @@ class Publisher:
         self.times: Final[list[float]] = []
         self._messages: Final = messages
         self._rate_per_s: Final = rate_per_s
-        self._head, self._tail = _cut(_packets.publish(topic, PAYLOAD, qos=1, packet_id=0x7E7E))
+        self._head, self._tail = _cut(packets.publish(topic, PAYLOAD, qos=1, packet_id=0x7E7E))
         self._sent_at: Final[deque[float]] = deque()
         self._partial = 0
 
@@ -83,7 +84,7 @@ class Subscriber:
     def __init__(self, sock: socket.socket, topic: str) -> None:
         self.sock: Final = sock
         self.received = 0
-        head, tail = _cut(_packets.publish(topic, PAYLOAD, qos=1, packet_id=0x7E7E))
+        head, tail = _cut(packets.publish(topic, PAYLOAD, qos=1, packet_id=0x7E7E))
         self._id_at: Final = len(head)
         self._length: Final = len(head) + 2 + len(tail)
         self._rest = b""
@@ -184,12 +185,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="times as many messages")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     args = parser.parse_args(argv)
-    cores = _process.cores()
+    cores = machine.cores()
     table: dict[str, dict[str, dict[str, float]]] = {}
     try:
         with (
             brokers.started(args.start, cores[0] if cores else None, args.python) as started,
-            _process.pinned(cores[1] if cores else None),
+            machine.pinned(cores[1] if cores else None),
         ):
             for name in args.only:
                 runs = [

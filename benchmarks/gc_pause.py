@@ -16,10 +16,11 @@ import sys
 from time import perf_counter
 from typing import Final
 
+from adapters.bench import packets
+from adapters.bench.sockets import BenchmarkError
 from adapters.transport._collector import Collector
-from benchmarks import _core, _packets
+from benchmarks import _core
 from benchmarks._core import Core
-from benchmarks._sockets import BenchmarkError
 
 ROUNDS: Final = 200
 BURST: Final = 256
@@ -63,7 +64,7 @@ def measure(sessions: int) -> dict[str, float]:
         connecting_ms, connecting_count = pauses.taken()
         for burst in range(ROUNDS):
             data = b"".join(
-                _packets.publish(f"site/{(burst * BURST + index) % sessions}/t", b"x" * 16)
+                packets.publish(f"site/{(burst * BURST + index) % sessions}/t", b"x" * 16)
                 for index in range(BURST)
             )
             core.exchange(publisher, data)

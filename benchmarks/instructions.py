@@ -13,10 +13,10 @@ import json
 import sys
 from typing import Final
 
+from adapters.bench.load import Load
+from adapters.bench.sockets import BenchmarkError
+from adapters.bench.workloads import Workload
 from benchmarks import _attach, _selection
-from benchmarks._sockets import BenchmarkError
-from benchmarks.loadgen import Load
-from benchmarks.workloads import Workload
 
 EVENTS: Final = ("instructions:u", "cycles:u", "instructions:k", "cycles:k")
 _LIMIT_S: Final = 60.0

@@ -21,8 +21,9 @@ import json
 import sys
 from typing import Final
 
-from benchmarks import _process, _selection
-from benchmarks._sockets import BenchmarkError
+from adapters.bench import machine
+from adapters.bench.sockets import BenchmarkError
+from benchmarks import _selection
 from benchmarks.brokers import Broker
 from benchmarks.scenarios import idle, retained_burst, silent, slow_reader, wide_fanout
 
@@ -69,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.count is not None and args.count < 1:
         parser.error(f"--count is {args.count}; use 1 or more")
-    _process.raise_descriptor_limit((args.count or 10_000) + 1_000)
+    machine.raise_descriptor_limit((args.count or 10_000) + 1_000)
     try:
         with _selection.broker(args) as (broker, pid, core):
             shown = run(args.scenario, broker, pid, args.count, args.seconds, core)

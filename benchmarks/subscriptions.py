@@ -18,9 +18,10 @@ import sys
 from time import perf_counter
 from typing import Final
 
-from benchmarks import _core, _packets, _process
+from adapters.bench import machine, packets
+from adapters.bench.sockets import BenchmarkError
+from benchmarks import _core
 from benchmarks._core import Core
-from benchmarks._sockets import BenchmarkError
 from mqtt_core.broker import Channel
 
 FILTERS_PER_CLIENT: Final = 100
@@ -33,14 +34,14 @@ def measure(count: int) -> dict[str, float]:
     core = Core()
     publisher = core.connect("publisher")
     gc.collect()
-    start_bytes = _process.rss_bytes(os.getpid())
+    start_bytes = machine.rss_bytes(os.getpid())
     start = perf_counter()
     _subscribe(core, 0, SMALL)
     small_us = _match_us(core, publisher, SMALL, "a")
     _subscribe(core, SMALL, count)
     seconds = perf_counter() - start
     gc.collect()
-    grown_bytes = _process.rss_bytes(os.getpid()) - start_bytes
+    grown_bytes = machine.rss_bytes(os.getpid()) - start_bytes
     large_us = _match_us(core, publisher, count, "b")
     return {
         "subscriptions": count,
@@ -65,7 +66,7 @@ def _match_us(core: Core, publisher: Channel, count: int, mark: str) -> float:
     taken = []
     for probe in range(PROBES):
         site = probe * 7_919 % count
-        packet = _packets.publish(f"site/{site}/dev/{mark}{probe}/t", b"x" * 16)
+        packet = packets.publish(f"site/{site}/dev/{mark}{probe}/t", b"x" * 16)
         start = perf_counter()
         publisher.receive_data(packet, start)
         sent = core.turn()

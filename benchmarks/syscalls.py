@@ -14,10 +14,10 @@ import json
 import sys
 from typing import Final
 
+from adapters.bench.load import Load
+from adapters.bench.sockets import BenchmarkError
+from adapters.bench.workloads import Workload
 from benchmarks import _attach, _selection
-from benchmarks._sockets import BenchmarkError
-from benchmarks.loadgen import Load
-from benchmarks.workloads import Workload
 
 TOOLS: Final = ("auto", "perf", "strace")
 

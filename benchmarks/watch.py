@@ -17,9 +17,9 @@ import sys
 import time
 from typing import Final, TypedDict
 
-from benchmarks import _packets, _process
-from benchmarks._series import RECV_BYTES
-from benchmarks._sockets import BenchmarkError, connect, subscribe
+from adapters.bench import machine, packets
+from adapters.bench.series import RECV_BYTES
+from adapters.bench.sockets import BenchmarkError, connect, subscribe
 from benchmarks.brokers import own_environment
 
 PACE_S: Final = 0.005
@@ -52,7 +52,7 @@ class Watch:
         command = [sys.executable, "-m", "benchmarks.watch", "--port", str(port)]
         if pid is not None:
             command += ["--pid", str(pid)]
-        with _process.pinned(core):
+        with machine.pinned(core):
             self._process: Final = subprocess.Popen(
                 command,
                 env=own_environment(),
@@ -94,7 +94,7 @@ def watch(port: int, pid: int | None) -> Sight:
     writer = connect("127.0.0.1", port, "bench-watch-writer")
     reader.setblocking(False)
     print("watching", flush=True)
-    frame_bytes = len(_packets.publish(_TOPIC, bytes(_STAMP_BYTES)))
+    frame_bytes = len(packets.publish(_TOPIC, bytes(_STAMP_BYTES)))
     trips: list[float] = []
     rss: list[float] = []
     sent = 0
@@ -105,11 +105,11 @@ def watch(port: int, pid: int | None) -> Sight:
         now = time.perf_counter()
         while not ending and due <= now:
             stamp = time.perf_counter_ns().to_bytes(_STAMP_BYTES, "big")
-            writer.sendall(_packets.publish(_TOPIC, stamp))
+            writer.sendall(packets.publish(_TOPIC, stamp))
             sent += 1
             due += PACE_S
         if pid is not None and now >= sample_at:
-            rss.append(_process.rss_bytes(pid) / 1e6)
+            rss.append(machine.rss_bytes(pid) / 1e6)
             sample_at = now + SAMPLE_S
         wait_s = max(0.0, due - time.perf_counter()) if not ending else SAMPLE_S
         inputs = [reader] if ending else [reader, sys.stdin]

@@ -6,9 +6,9 @@ import socket
 import time
 from typing import Final
 
-from benchmarks import _packets
-from benchmarks._series import RECV_BYTES
-from benchmarks._sockets import READABLE, WRITABLE, BenchmarkError, Poller, connect, subscribe
+from adapters.bench import packets
+from adapters.bench.series import RECV_BYTES
+from adapters.bench.sockets import READABLE, WRITABLE, BenchmarkError, Poller, connect, subscribe
 
 # What is handed to the socket at once.
 _PIECE_BYTES: Final = 65_536
@@ -119,7 +119,7 @@ def sys_value(port: int, topic: str) -> int | None:
         sock.setblocking(False)
         held = b""
         end = time.monotonic() + SYS_WAIT_S
-        header = len(_packets.publish(topic, b""))
+        header = len(packets.publish(topic, b""))
         while time.monotonic() < end:
             time.sleep(0.05)
             try:

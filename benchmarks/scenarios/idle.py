@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import time
 
-from benchmarks import _process
-from benchmarks._sockets import connect, subscribe
+from adapters.bench import machine
+from adapters.bench.sockets import connect, subscribe
 from benchmarks.brokers import Broker
 
 DEFAULT_COUNT = 10_000
@@ -21,8 +21,8 @@ def run(broker: Broker, pid: int, count: int) -> dict[str, float]:
     for sock in warm:
         sock.close()
     time.sleep(SETTLE_S)
-    before = _process.rss_bytes(pid)
-    cpu_before = _process.cpu_s(pid)
+    before = machine.rss_bytes(pid)
+    cpu_before = machine.cpu_s(pid)
     start = time.perf_counter()
     socks: list[socket.socket] = []
     try:
@@ -31,9 +31,9 @@ def run(broker: Broker, pid: int, count: int) -> dict[str, float]:
             socks.append(sock)
             subscribe(sock, [f"bench/idle/{index}"], 0)
         connected_s = time.perf_counter() - start
-        cpu_s = _process.cpu_s(pid) - cpu_before
+        cpu_s = machine.cpu_s(pid) - cpu_before
         time.sleep(SETTLE_S)
-        after = _process.rss_bytes(pid)
+        after = machine.rss_bytes(pid)
     finally:
         for sock in socks:
             sock.close()
@@ -43,7 +43,7 @@ def run(broker: Broker, pid: int, count: int) -> dict[str, float]:
         "bytes_per_connection": round((after - before) / count),
         "rss_before_mb": round(before / 1e6, 2),
         "rss_connected_mb": round(after / 1e6, 2),
-        "rss_closed_mb": round(_process.rss_bytes(pid) / 1e6, 2),
+        "rss_closed_mb": round(machine.rss_bytes(pid) / 1e6, 2),
         "connect_and_subscribe_us": round(connected_s / count * 1e6, 1),
         "broker_cpu_us": round(cpu_s / count * 1e6, 1),
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 import time
 
-from benchmarks import _packets
-from benchmarks._series import RECV_BYTES
-from benchmarks._sockets import BenchmarkError, connect, subscribe
+from adapters.bench import packets
+from adapters.bench.series import RECV_BYTES
+from adapters.bench.sockets import BenchmarkError, connect, subscribe
 from benchmarks.brokers import Broker
 from benchmarks.watch import Watch
 
@@ -21,7 +21,7 @@ def run(
     broker: Broker, pid: int, count: int, seconds: float, core: int | None
 ) -> dict[str, object]:
     """Store `count` retained messages, then let clients ask for all of them in turn."""
-    frame_bytes = len(_packets.publish(_topic(0), _PAYLOAD))
+    frame_bytes = len(packets.publish(_topic(0), _PAYLOAD))
     stored_s = _store(broker.port, count)
     took: list[float] = []
     received = 0
@@ -58,7 +58,7 @@ def _store(port: int, count: int) -> float:
         several = range(first, min(first + _WINDOW, count))
         sock.sendall(
             b"".join(
-                _packets.publish(
+                packets.publish(
                     _topic(index), _PAYLOAD, qos=1, packet_id=index - first + 1, retain=True
                 )
                 for index in several

@@ -10,8 +10,8 @@ import socket
 import time
 from collections import deque
 
-from benchmarks import _process
-from benchmarks._sockets import READABLE, BenchmarkError, Poller, dial
+from adapters.bench import machine
+from adapters.bench.sockets import READABLE, BenchmarkError, Poller, dial
 from benchmarks.brokers import Broker
 from benchmarks.watch import Watch
 
@@ -22,7 +22,7 @@ _REFUSAL_PAUSE_S = 0.01
 
 def run(broker: Broker, pid: int, count: int, core: int | None) -> dict[str, object]:
     """Open `count` connections, without a word on any of them."""
-    room = _process.raise_descriptor_limit(count + _SPARE_DESCRIPTORS) - _SPARE_DESCRIPTORS
+    room = machine.raise_descriptor_limit(count + _SPARE_DESCRIPTORS) - _SPARE_DESCRIPTORS
     poller = Poller()
     opened: dict[int, socket.socket] = {}
     oldest: deque[socket.socket] = deque()

@@ -6,8 +6,8 @@ of the same topic nor an unrelated pair may notice.
 
 from __future__ import annotations
 
-from benchmarks import _packets
-from benchmarks._sockets import Poller, connect, subscribe
+from adapters.bench import packets
+from adapters.bench.sockets import Poller, connect, subscribe
 from benchmarks.brokers import Broker
 from benchmarks.scenarios._flood import DROPPED, Flood, Readers, flood, sys_value
 from benchmarks.watch import Watch
@@ -18,7 +18,7 @@ _PAYLOAD = b"x" * 200
 
 def run(broker: Broker, pid: int, seconds: float, core: int | None) -> dict[str, object]:
     """Flood for so long beside a reader that does not read."""
-    packet = _packets.publish(_TOPIC, _PAYLOAD)
+    packet = packets.publish(_TOPIC, _PAYLOAD)
     dropped_before = sys_value(broker.port, DROPPED) or 0
     stuck = connect("127.0.0.1", broker.port, "bench-stuck")
     subscribe(stuck, [_TOPIC], 0)

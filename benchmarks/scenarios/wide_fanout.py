@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks import _packets
-from benchmarks._sockets import Poller, connect, subscribe
+from adapters.bench import packets
+from adapters.bench.sockets import Poller, connect, subscribe
 from benchmarks.brokers import Broker
 from benchmarks.scenarios._flood import DROPPED, Flood, Readers, flood, sys_value
 from benchmarks.watch import Watch
@@ -17,7 +17,7 @@ def run(
     broker: Broker, pid: int, count: int, seconds: float, core: int | None
 ) -> dict[str, object]:
     """Publish for so long to `count` subscribers that all read."""
-    packet = _packets.publish(_TOPIC, _PAYLOAD)
+    packet = packets.publish(_TOPIC, _PAYLOAD)
     dropped_before = sys_value(broker.port, DROPPED) or 0
     socks = [
         connect("127.0.0.1", broker.port, f"bench-wide-{index}", index) for index in range(count)

@@ -1,4 +1,4 @@
-"""What a broker of MQTT 5.0 says in words of its own: CONNACK, and acknowledgements with a reason.
+"""What a broker of MQTT 5.0 says in words of its own: acknowledgements with a reason.
 
 Where all is well an acknowledgement mostly has the four bytes of MQTT 3.1.1. One that has a reason
 code or properties is put into that form here, so that the clients need to know no other.
@@ -8,37 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks._sockets import BenchmarkError
+from adapters.bench.sockets import BenchmarkError
 
 DISCONNECT: Final = 0xE0
 REFUSED: Final = 0x80  # reason codes from here on mean that a message was not taken
-
-_RECEIVE_MAXIMUM: Final = 0x21
-_USER_PROPERTY: Final = 0x26
-# How long the value of a property of CONNACK is (2.2.2.2); 0 where it begins with its length.
-_VALUE_BYTES: Final = {
-    **dict.fromkeys((0x24, 0x25, 0x28, 0x29, 0x2A), 1),
-    **dict.fromkeys((0x13, _RECEIVE_MAXIMUM, 0x22), 2),
-    **dict.fromkeys((0x11, 0x27), 4),
-    **dict.fromkeys((0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F, _USER_PROPERTY), 0),
-}
-
-
-def receive_maximum(connack: bytes) -> int:
-    """How many messages at QoS 1 and 2 the broker takes unacknowledged (3.2.2.3.3)."""
-    length, at = _variable(connack, _variable(connack, 1)[1] + 2)  # behind flags and reason code
-    end = at + length
-    found = 65_535
-    while at < end:
-        identifier = connack[at]
-        if identifier not in _VALUE_BYTES:
-            raise BenchmarkError(f"CONNACK has property 0x{identifier:02x}: {connack.hex(' ')}")
-        at += 1
-        if identifier == _RECEIVE_MAXIMUM:
-            found = int.from_bytes(connack[at : at + 2], "big")
-        for _ in range(2 if identifier == _USER_PROPERTY else 1):
-            at += _VALUE_BYTES[identifier] or 2 + int.from_bytes(connack[at : at + 2], "big")
-    return found
 
 
 def are_short(data: bytes) -> bool:

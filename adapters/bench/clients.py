@@ -7,18 +7,23 @@ stream again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from bisect import bisect_right
+from collections import Counter
 from typing import Final, final
 
-from benchmarks import _answers
-from benchmarks._packets import MQTT_5
-from benchmarks._series import BATCH, RECV_BYTES, Series, Tally, acknowledgements
-from benchmarks._sockets import READABLE, WRITABLE, BenchmarkError, Registry, Stream
-from benchmarks.workloads import Workload
+from adapters.bench import _answers
+from adapters.bench.histogram import Histogram
+from adapters.bench.packets import MQTT_5
+from adapters.bench.series import Series, Tally, acknowledgements, recv_bytes_for
+from adapters.bench.sockets import READABLE, WRITABLE, BenchmarkError, Registry, Stream
+from adapters.bench.workloads import Workload
 
 # Where messages of several publishers mix, one block in so many is compared frame by frame; the
 # rest is counted per publisher. A lost message shows in every block after it.
 CHECK_ONE_BLOCK_IN: Final = 8
+
+# What has been timed by all who will is taken off the log when it has grown by so much.
+_LOG_ENTRIES: Final = 8_192
 
 _RUN_FRAMES: Final = 2048
 _PUBACK: Final = 0x40
@@ -31,27 +36,42 @@ _PUBCOMP: Final = 0x70
 class Progress:
     """What all clients of a load have reached together, and who may have room to send."""
 
-    __slots__ = ("acked", "latencies", "received", "touched")
+    __slots__ = ("acked", "latencies", "lateness", "received", "sent", "touched")
 
     def __init__(self) -> None:
+        self.sent = 0
         self.received = 0  # deliveries
         self.acked = 0  # messages acknowledged to the end
-        self.latencies: Final[defaultdict[int, int]] = defaultdict(int)  # in units of 10 us
+        self.latencies: Final = Histogram()
+        self.lateness: Final = Histogram()  # of sending, behind when it was due
         self.touched: Final[set[Publisher]] = set()
 
 
 class Client:
     """A connection with its unsent bytes and the start of a packet that has not wholly arrived."""
 
-    __slots__ = ("_poller", "_recv", "_send", "_tail", "_unsent", "name", "progress", "sock")
+    __slots__ = (
+        "_poller",
+        "_recv",
+        "_recv_bytes",
+        "_send",
+        "_tail",
+        "_unsent",
+        "name",
+        "progress",
+        "sock",
+    )
 
-    def __init__(self, sock: Stream, poller: Registry, progress: Progress, name: str) -> None:
+    def __init__(
+        self, sock: Stream, poller: Registry, progress: Progress, workload: Workload, name: str
+    ) -> None:
         self.sock: Final = sock
         self.name: Final = name
         self.progress: Final = progress
         self._poller: Final = poller
         self._recv: Final = sock.recv
         self._send: Final = sock.send
+        self._recv_bytes: Final = recv_bytes_for(workload)
         self._unsent = b""
         self._tail = b""
         sock.setblocking(False)
@@ -83,7 +103,7 @@ class Client:
     def on_readable(self, now: float) -> None:
         """Bytes have arrived at the socket."""
         try:
-            chunk = self._recv(RECV_BYTES)
+            chunk = self._recv(self._recv_bytes)
         except BlockingIOError:
             return
         except OSError as error:
@@ -108,24 +128,35 @@ class Client:
 
 @final
 class Publisher(Client):
-    """Sends its series through a window and counts what comes back."""
+    """Sends its series through a window, or when it is due, and counts what comes back.
+
+    In a closed loop it keeps a log of when it sent what; in an open loop it knows when each message
+    was due, and that is when its time begins to run, whether or not it could be sent by then.
+    """
 
     __slots__ = (
         "_answers",
+        "_batch",
         "_copies",
         "_delivered",
+        "_due_s",
+        "_first_due",
         "_in_order",
+        "_is_held",
         "_is_v5",
         "_last",
-        "_messages",
+        "_limit",
+        "_log_limit",
         "_patterns",
-        "_rate_per_s",
         "_window",
         "done",
         "index",
-        "log",
+        "interval_s",
         "sent",
+        "sent_at",
+        "sent_upto",
         "series",
+        "sources",
     )
 
     def __init__(
@@ -136,17 +167,27 @@ class Publisher(Client):
         workload: Workload,
         index: int,
     ) -> None:
-        super().__init__(sock, poller, progress, f"publisher {index}")
+        super().__init__(sock, poller, progress, workload, f"publisher {index}")
         self.index: Final = index
         self.series: Final = Series(workload, index)
+        self.sources: Final[list[Source]] = []  # who times what this sends
         self.sent = 0
         self.done = 0  # messages no longer under way
-        self.log: Final[list[tuple[int, float]]] = []  # (messages sent by then, when)
+        # The log: how many messages had been sent then, and when.
+        self.sent_upto: Final[list[int]] = []
+        self.sent_at: Final[list[float]] = []
+        self._log_limit = _LOG_ENTRIES
         self._delivered = 0  # to all subscribers together
-        self._copies: Final = workload.copies
-        self._window: Final = workload.window
-        self._messages: Final = workload.messages
-        self._rate_per_s: Final = workload.rate_per_s / workload.publishers
+        self._copies: Final = workload.copies(index)
+        self._window: Final = self._room(workload)
+        self._batch: Final = self.series.batch
+        self._limit = workload.messages or 1 << 62
+        paced = workload.rate_per_s > 0
+        self.interval_s: Final = workload.publishers / workload.rate_per_s if paced else 0.0
+        turn = 0.0 if workload.in_step else index / workload.publishers
+        self._due_s: Final = turn * self.interval_s  # when the first message is due, from the start
+        self._first_due = 0.0
+        self._is_held = False  # by the broker: the next message is late, and not by our fault
         self._is_v5: Final = workload.level == MQTT_5
         kinds = ((), (_PUBACK,), (_PUBREC, _PUBCOMP))[workload.qos]
         cycle = self.series.cycle
@@ -156,37 +197,86 @@ class Publisher(Client):
         # Where one kind of answer is all there is, whole reads of it are counted at once.
         self._in_order: Tally | None = self._answers[_PUBACK] if workload.qos == 1 else None
 
+    def _room(self, workload: Workload) -> int:
+        """How many messages may be under way: in an open loop, as many as have identifiers."""
+        if not workload.rate_per_s:
+            return workload.window
+        if not workload.qos:
+            return 1 << 62
+        return (
+            min(workload.window, self.series.cycle)
+            if workload.level == MQTT_5
+            else (self.series.cycle)
+        )
+
     @property
     def answers(self) -> list[Tally]:
         """What has been counted of the acknowledgements, by kind."""
         return list(self._answers.values())
 
-    def fill(self, now: float, elapsed_s: float) -> bool:
+    def start(self, now: float) -> None:
+        """Say when the open loop begins."""
+        self._first_due = now + self._due_s
+
+    def stop(self) -> None:
+        """Send no more than what has been sent."""
+        self._limit = self.sent
+
+    def due_at(self, number: int) -> float:
+        """When a message is due in the open loop."""
+        return self._first_due + number * self.interval_s
+
+    def fill(self, now: float) -> bool:
         """Send what may leave, by window, batch and pace; whether there could be more at once."""
         sent = self.sent
-        room = self._window + self.done - sent
-        if room > BATCH:
-            room = BATCH
-        if room > self._messages - sent:
-            room = self._messages - sent
-        if self._rate_per_s:
-            room = min(room, int(elapsed_s * self._rate_per_s) - sent)
-        if room <= 0 or self._unsent:
+        wanted = self._limit - sent
+        if wanted > self._batch:
+            wanted = self._batch
+        if self.interval_s:
+            wanted = min(wanted, self._due_by(now) - sent)
+        if wanted <= 0:
             return False
+        room = self._window + self.done - sent
+        if room <= 0 or self._unsent:
+            self._is_held = True
+            return False
+        if room > wanted:
+            room = wanted
         series = self.series
         length = series.frame_bytes
         at = sent % series.cycle * length
-        self.sent = sent = sent + room
-        self.log.append((sent, now))
+        self.sent = sent + room
+        self.progress.sent += room
+        if self.interval_s:
+            if not self._is_held:
+                self.progress.lateness.record(now - self.due_at(sent), room)
+            self._is_held = False
+        else:
+            self.sent_upto.append(sent + room)
+            self.sent_at.append(now)
+            if len(self.sent_at) > self._log_limit:
+                self._shorten_log()
         self.write(series.stream[at : at + room * length])
-        return room == BATCH
+        return room == self._batch
+
+    def _due_by(self, now: float) -> int:
+        """How many messages are due."""
+        return int((now - self._first_due) / self.interval_s) + 1 if now >= self._first_due else 0
+
+    def _shorten_log(self) -> None:
+        """Forget when messages were sent that all have timed."""
+        oldest = min((source.oldest for source in self.sources), default=self.sent)
+        count = bisect_right(self.sent_upto, oldest)
+        del self.sent_upto[:count], self.sent_at[:count]
+        self._log_limit = len(self.sent_at) + _LOG_ENTRIES
 
     def arrived(self, count: int) -> None:
         """So many deliveries of this publisher's messages have arrived somewhere."""
         if not self._last:
             self._delivered += count
             self.done = self._delivered // self._copies
-            self.progress.touched.add(self)
+            if not self.interval_s:
+                self.progress.touched.add(self)
 
     def receive_data(self, chunk: bytes, now: float) -> None:
         """Count acknowledgements by the run, and answer each PUBREC with its PUBREL (4.3.3)."""
@@ -238,34 +328,72 @@ class Publisher(Client):
 
 @final
 class Source:
-    """What one subscriber has had from one publisher."""
+    """What one subscriber has had from one publisher; or all who share a subscription."""
 
-    __slots__ = ("_log_at", "_progress", "_timed", "cycle_bytes", "publisher", "series", "tally")
+    __slots__ = (
+        "_interval_s",
+        "_progress",
+        "_timed",
+        "cycle_bytes",
+        "publisher",
+        "series",
+        "tally",
+    )
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Publisher, *, is_shared: bool = False) -> None:
         self.publisher: Final = publisher
         self.series: Final = publisher.series
         self.cycle_bytes: Final = publisher.series.cycle * publisher.series.frame_bytes
         self._progress: Final = publisher.progress
-        self.tally: Final = Tally(publisher.series.cycle)
-        self._log_at = 0
-        self._timed = 0
+        self._interval_s: Final = publisher.interval_s
+        self.tally: Final = Tally(publisher.series.cycle, is_unordered=is_shared)
+        self._timed = 0  # how many messages there have been, lost ones too
+        publisher.sources.append(self)
+
+    @property
+    def oldest(self) -> int:
+        """The oldest message that may still come to be timed."""
+        return self._timed - self.tally.cycle // 2
 
     def arrived(self, frames: int, now: float) -> None:
-        """So many frames have been counted: time them by when the publisher sent them."""
+        """So many more frames have been counted, in order: time them by when they were sent."""
         progress = self._progress
         progress.received += frames
+        latencies = progress.latencies
         timed = self._timed
         self._timed = count = timed + frames
-        log = self.publisher.log
-        while timed < count and self._log_at < len(log):
-            upto, sent_at = log[self._log_at]
-            if upto <= count:
-                self._log_at += 1
-            step = upto if upto < count else count
-            progress.latencies[int((now - sent_at) * 100_000)] += step - timed
-            timed = step
-        self.publisher.arrived(frames)
+        publisher = self.publisher
+        if self._interval_s:
+            for number in range(timed, count):
+                latencies.record(now - publisher.due_at(number))
+        else:
+            uptos, times = publisher.sent_upto, publisher.sent_at
+            at = bisect_right(uptos, timed)
+            while timed < count and at < len(uptos):
+                step = min(uptos[at], count)
+                latencies.record(now - times[at], step - timed)
+                timed = step
+                at += 1
+        publisher.arrived(frames)
+
+    def take(self, number: int, now: float) -> None:
+        """Count and time one frame by the number it carries, whatever came before it."""
+        self.tally.take(number)
+        cycle = self.tally.cycle
+        ahead = (number - self._timed) % cycle
+        if ahead > cycle // 2:
+            ahead -= cycle  # came late, or again
+        whole = self._timed + ahead
+        if ahead >= 0:
+            self._timed = whole + 1
+        progress, publisher = self._progress, self.publisher
+        progress.received += 1
+        if self._interval_s:
+            progress.latencies.record(now - publisher.due_at(whole))
+        elif publisher.sent_at:
+            at = bisect_right(publisher.sent_upto, whole)
+            progress.latencies.record(now - publisher.sent_at[min(at, len(publisher.sent_at) - 1)])
+        publisher.arrived(1)
 
 
 @final
@@ -292,7 +420,7 @@ class Subscriber(Client):
         workload: Workload,
         index: int,
     ) -> None:
-        super().__init__(sock, poller, progress, f"subscriber {index}")
+        super().__init__(sock, poller, progress, workload, f"subscriber {index}")
         self.sources: dict[int, Source] = {}
         self._qos: Final = workload.qos
         self._is_v5: Final = workload.level == MQTT_5
@@ -303,17 +431,17 @@ class Subscriber(Client):
         self._only: Source | None = None
         self._stream_at = -1  # where in the only source's pattern the next byte is; -1: by frames
 
-    def listen_to(self, publishers: list[Publisher]) -> None:
+    def listen_to(self, sources: list[Source]) -> None:
         """Say whose messages must come."""
-        self.sources = {publisher.index: Source(publisher) for publisher in publishers}
-        if not publishers:
+        self.sources = {source.publisher.index: source for source in sources}
+        if not sources:
             return
-        series = publishers[0].series
+        series = sources[0].series
         self._frame_bytes = series.frame_bytes
         self._id_at = series.id_at
         self._payload_at = series.payload_at
-        if len(publishers) == 1:
-            self._only = self.sources[publishers[0].index]
+        if len(sources) == 1 and sources[0].tally.in_order:
+            self._only = sources[0]
             self._stream_at = 0 if self._qos == 0 else -1
 
     def receive_data(self, chunk: bytes, now: float) -> None:
@@ -412,9 +540,9 @@ class Subscriber(Client):
         at = tally.next_number * self._frame_bytes
         if tally.in_order and source.publisher.series.pattern.startswith(block, at):
             tally.take_many(count)
+            source.arrived(count, now)
         else:
-            self._take_singly(block)
-        source.arrived(count, now)
+            self._take_singly(block, now)
 
     def _take_from_many(self, block: bytes, now: float) -> None:
         indexes = publisher_counts(block, self._payload_at, self._frame_bytes)
@@ -424,14 +552,14 @@ class Subscriber(Client):
         if self._blocks % CHECK_ONE_BLOCK_IN == 1 or not all(
             self.sources[index].tally.in_order for index in indexes
         ):
-            self._take_singly(block)
-        else:
-            for index, frames in indexes.items():
-                self.sources[index].tally.take_many(frames)
+            self._take_singly(block, now)
+            return
         for index, frames in indexes.items():
-            self.sources[index].arrived(frames, now)
+            source = self.sources[index]
+            source.tally.take_many(frames)
+            source.arrived(frames, now)
 
-    def _take_singly(self, block: bytes) -> None:
+    def _take_singly(self, block: bytes, now: float) -> None:
         """Compare every frame with the one that carries its number, and count it by that number."""
         at = self._payload_at
         for start in range(0, len(block), self._frame_bytes):
@@ -444,7 +572,7 @@ class Subscriber(Client):
                 or frame != source.publisher.series.frame(number)
             ):
                 raise self.unexpected(frame)
-            source.tally.take(number)
+            source.take(number, now)
 
 
 def run_length(data: bytes, at: int, frame_bytes: int) -> int:
