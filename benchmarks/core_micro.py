@@ -17,7 +17,9 @@ import sys
 from time import perf_counter
 from typing import Final
 
-from adapters.bench.clients import Client, Progress, Publisher, Source, Subscriber
+from adapters.bench.clients import Client
+from adapters.bench.publishing import Progress, Publisher
+from adapters.bench.receiving import Source, Subscriber
 from adapters.bench.series import RECV_BYTES, filters_of
 from adapters.bench.sockets import BenchmarkError
 from adapters.bench.workloads import Workload
@@ -75,7 +77,7 @@ class CoreLoad:
         for index in range(workload.subscribers):
             wire, channel = self._open(f"sub-{index}")
             self.core.subscribe(channel, filters_of(workload, index), workload.qos)
-            subscriber = Subscriber(wire, poller, self._progress, workload, index)
+            subscriber = Subscriber(wire, poller, workload, index)
             chosen = self.publishers
             if workload.mode == "pair":
                 chosen = self.publishers[index :: workload.subscribers]

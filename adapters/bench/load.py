@@ -17,7 +17,9 @@ from collections.abc import Callable
 from typing import Final
 
 from adapters.bench import machine, sockets
-from adapters.bench.clients import Client, Progress, Publisher, Source, Subscriber
+from adapters.bench.clients import Client
+from adapters.bench.publishing import Progress, Publisher
+from adapters.bench.receiving import Source, Subscriber
 from adapters.bench.results import Result, Sample, result_of
 from adapters.bench.series import cycle_for, filters_of
 from adapters.bench.sockets import (
@@ -81,7 +83,7 @@ class Load:
         for index in range(workload.subscribers):
             sock = self._enter(f"{workload.prefix}-sub-{index}", index)
             subscribe(sock, filters_of(workload, index), workload.qos, level=workload.level)
-            subscriber = Subscriber(sock, self._poller, self._progress, workload, index)
+            subscriber = Subscriber(sock, self._poller, workload, index)
             self._subscribers.append(subscriber)
             self._clients[sock.fileno()] = subscriber
         for index in range(workload.publishers):

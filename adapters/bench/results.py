@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, TypedDict
 
-from adapters.bench.clients import Progress, Publisher, Source
 from adapters.bench.histogram import Histogram
 from adapters.bench.machine import Use
+from adapters.bench.publishing import Progress, Publisher
+from adapters.bench.receiving import Source
 from adapters.bench.workloads import Workload, version_name
 
 BUSY_SHARE: Final = 0.95

@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 
 from adapters.bench import packets
-from adapters.bench.clients import Progress, Publisher, Source, Subscriber, publisher_counts
+from adapters.bench.publishing import Progress, Publisher
+from adapters.bench.receiving import Source, Subscriber, publisher_counts
 from adapters.bench.series import Series, Tally, cycle_for, filters_of, topic_of
 from adapters.bench.sockets import BenchmarkError, Poller, receive_maximum
 from adapters.bench.workloads import LEVELS, SCENARIOS, Workload
@@ -41,7 +42,7 @@ class Ends:
             self.publishers.append(Publisher(ours, self.poller, self.progress, workload, index))
             self.from_publishers.append(theirs)
         ours, self.from_subscriber = self._sockets()
-        self.subscriber: Final = Subscriber(ours, self.poller, self.progress, workload, 0)
+        self.subscriber: Final = Subscriber(ours, self.poller, workload, 0)
         self.sources: Final = [Source(each, is_shared=is_shared) for each in self.publishers]
         self.subscriber.listen_to(self.sources)
 
@@ -261,7 +262,7 @@ def test_lost_messages_do_not_shift_the_times_of_others(stack: ExitStack) -> Non
 def test_the_log_forgets_what_all_have_timed(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.bench.clients._LOG_ENTRIES", 20)
+    monkeypatch.setattr("adapters.bench.publishing._LOG_ENTRIES", 20)
     ends = Ends(pair(0, messages=0, window=1)._replace(seconds=1.0), stack)
     for number in range(2_000):
         ends.now = float(number)
@@ -277,7 +278,7 @@ def test_who_shares_a_subscription_is_counted_together(stack: ExitStack) -> None
     ours, theirs = socket.socketpair()
     stack.callback(ours.close)
     stack.callback(theirs.close)
-    other = Subscriber(ours, ends.poller, ends.progress, workload, 1)
+    other = Subscriber(ours, ends.poller, workload, 1)
     other.listen_to(ends.sources)
     data = with_ids([packet for some in ends.fill() for packet in some], 1)
     ends.subscriber.receive_data(b"".join(data[1::2]), 0.0)
