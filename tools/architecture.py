@@ -57,6 +57,7 @@ PACKAGES: Final = (
     "adapters/storage",
     "adapters/security",
     "adapters/operations",
+    "adapters/bench",
 )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final, cast
 
 import typer
 
+from iotd.cli._bench_app import bench_app
 from iotd.cli._store_app import store_app
 
 EXIT_CANNOT_RUN: Final = 1
@@ -231,6 +232,7 @@ def _app(runtime: str | None) -> tuple[typer.Typer, str]:
     app.add_typer(
         store_app(), name="store", short_help="Look at the store of a stopped broker, repair it."
     )
+    app.add_typer(bench_app(), name="bench", short_help="Measure brokers, this one or others.")
     return app, "iotd"
 
 
