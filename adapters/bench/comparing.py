@@ -32,6 +32,8 @@ class Row(TypedDict):
     p9999_ms: float
     max_ms: float
     broker_cpu_us: float | None
+    broker_busy: float | None
+    generator_busy: float
     ratio: float | None
     ratio_least: float | None
     ratio_most: float | None
@@ -55,6 +57,7 @@ def _row(side: Side, first: dict[int, Run], own: dict[int, Run]) -> Row:
     middle = _median(rates)
     spread = (max(rates) - min(rates)) / middle if len(rates) > 1 and middle else None
     cpu = [result["broker_cpu_us"] for result in good if result["broker_cpu_us"] is not None]
+    busy = [result["broker_busy"] for result in good if result["broker_busy"] is not None]
     return {
         "workload": side.workload.name,
         "broker": side.name,
@@ -67,6 +70,8 @@ def _row(side: Side, first: dict[int, Run], own: dict[int, Run]) -> Row:
         "p9999_ms": _median([result["p9999_ms"] for result in good]),
         "max_ms": max((result["max_ms"] for result in good), default=0.0),
         "broker_cpu_us": _median(cpu) if cpu else None,
+        "broker_busy": _median(busy) if busy else None,
+        "generator_busy": _median([result["generator_busy"] for result in good]),
         "ratio": _median(ratios) if ratios else None,
         "ratio_least": min(ratios, default=None),
         "ratio_most": max(ratios, default=None),

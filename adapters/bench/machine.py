@@ -67,8 +67,9 @@ class Use:
         self.own_busy = self.own_cpu + waited_s / seconds
         if self._pid is not None:
             cpu, waited = _times_s(self._pid)
-            self.broker_cpu_s = cpu - self._before[0]
-            self.broker_busy = (cpu - self._before[0] + waited - self._before[1]) / seconds
+            # A process that has ended has no times any more.
+            self.broker_cpu_s = max(0.0, cpu - self._before[0])
+            self.broker_busy = (self.broker_cpu_s + max(0.0, waited - self._before[1])) / seconds
 
 
 def process_listening(port: int) -> int | None:

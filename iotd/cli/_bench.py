@@ -188,6 +188,8 @@ def _show(console: Console, workload: Workload, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(*[Text(cell) for cell in _cells(row, has_others)])
     console.print(table)
+    if busy := [_busy(row) for row in rows if row["runs"]]:
+        console.print(Text(f"  busy: {'; '.join(busy)}"))
     for row in rows:
         for note in row["notes"]:
             is_loss = any(word.isupper() and len(word) > 3 for word in note.split())
@@ -215,6 +217,12 @@ def _cells(row: Row, has_others: bool) -> list[str]:
     if has_others:
         cells.append(_ratio(row))
     return cells
+
+
+def _busy(row: Row) -> str:
+    """How much of the time the two ends had something to do."""
+    broker = "?" if row["broker_busy"] is None else f"{row['broker_busy']:.0%}"
+    return f"{row['broker']} {broker}, generator {row['generator_busy']:.0%}"
 
 
 def _ratio(row: Row) -> str:

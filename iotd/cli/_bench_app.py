@@ -32,7 +32,6 @@ Run a scenario, or several with commas between them, on one broker or on several
 
 \b
 Examples:
-\b
   How many messages a second, closed loop (5 seconds, 3 runs):
     iotd bench run q0-pair localhost:1883
 \b
@@ -75,11 +74,15 @@ def _list(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
 def _run(
     scenario: Annotated[
         str,
-        typer.Argument(metavar="SCENARIO[,...]", help="What to run; `iotd bench list` has them."),
+        typer.Argument(
+            metavar="SCENARIO", help="What to run, or several: A,B; `iotd bench list` has them."
+        ),
     ],
     brokers: Annotated[
         list[str],
-        typer.Argument(metavar="[NAME=]HOST[:PORT]...", help="Brokers that are running."),
+        typer.Argument(
+            metavar="BROKER...", help="Running brokers, each HOST, HOST:PORT or NAME=HOST:PORT."
+        ),
     ],
     runs: Annotated[int, typer.Option(metavar="N", min=1, help="Rounds of all brokers.")] = 3,
     seconds: Annotated[
