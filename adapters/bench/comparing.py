@@ -107,6 +107,7 @@ def _notes(side: Side, good: Sequence[Result], spread: float | None) -> list[str
         ("missing", f"{thing} LOST"),
         ("surplus", f"{thing} DELIVERED TWICE"),
         ("unacked", "messages NOT ACKNOWLEDGED"),
+        ("unsent", "messages COULD NOT BE SENT in time"),
     ):
         count = sum(_count(result, key) for result in good)
         if count:
@@ -117,7 +118,7 @@ def _notes(side: Side, good: Sequence[Result], spread: float | None) -> list[str
     if any(not result["in_order"] for result in good):
         notes.append("out of order")
     narrowest = min((result["window"] for result in good), default=side.workload.window)
-    if narrowest < side.workload.window:
+    if narrowest < side.workload.window and not side.workload.rate_per_s:
         notes.append(f"window {narrowest}, the broker's receive maximum")
     saturated = [result for result in good if result["generator_saturated"]]
     if saturated:
@@ -149,6 +150,7 @@ def _count(result: Result, key: str) -> int:
         "missing": result["missing"],
         "surplus": result["surplus"],
         "unacked": result["unacked"],
+        "unsent": result["unsent"],
     }[key]
 
 

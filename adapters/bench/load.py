@@ -60,7 +60,7 @@ class Load:
         fault = workload.fault() or _memory_fault(workload)
         if fault:
             raise BenchmarkError(fault)
-        self.workload = workload  # with the window that the broker allows, once it has said so
+        self.workload = workload  # with what the broker allows, once it has said so
         self._host: Final = host
         self._port: Final = port
         self._pid: Final = pid
@@ -69,7 +69,7 @@ class Load:
         self._clients: Final[dict[int, Client]] = {}
         self._publishers: Final[list[Publisher]] = []
         self._subscribers: Final[list[Subscriber]] = []
-        self._tally_sources: Final[list[Source]] = []
+        self._sources: Final[list[Source]] = []
         self._progress: Final = Progress()
         self._samples: Final[list[Sample]] = []
         self._on_sample: OnSample | None = None
@@ -105,7 +105,7 @@ class Load:
                 sources = [Source(publisher, is_shared=True)] * len(readers)
             else:
                 sources = [Source(publisher) for _ in readers]
-            self._tally_sources.extend(sources[:1] if is_shared else sources)
+            self._sources.extend(sources[:1] if is_shared else sources)
             for reader, source in zip(readers, sources, strict=True):
                 wanted[reader].append(source)
         for subscriber, sources in zip(self._subscribers, wanted, strict=True):
@@ -117,8 +117,8 @@ class Load:
         sock, connack = enter(self._host, self._port, client_id, index, workload.level)
         self._sockets.append(sock)
         if workload.level == LEVELS["5"] and workload.qos:
-            window = min(workload.window, sockets.receive_maximum(connack))
-            self.workload = workload._replace(window=window)
+            most = min(workload.most_unacked, sockets.receive_maximum(connack))
+            self.workload = workload._replace(most_unacked=most)
         return sock
 
     def measure(
@@ -145,7 +145,7 @@ class Load:
         return result_of(
             self.workload,
             self._publishers,
-            self._tally_sources,
+            self._sources,
             self._progress,
             self._samples,
             use,
@@ -178,9 +178,10 @@ class Load:
                 if workload.messages:
                     break
                 is_stopped = True
-                wanted, wanted_acks = self._stop()
+                wanted, wanted_acks = self._stop(stop_at)
                 moved = now
                 schedule = None
+                touched.update(self._publishers)
                 continue
             if now - moved > stall_s and (is_stopped or workload.messages):
                 break
@@ -210,7 +211,6 @@ class Load:
             if now >= sample_at:
                 self._sample(now - start)
                 sample_at = now + SAMPLE_S
-        self._stop()
         self._sample(moved - start)
         return moved
 
@@ -221,15 +221,14 @@ class Load:
         acks = self.workload.publishers * messages if self.workload.qos else 0
         return self.workload.deliveries, acks
 
-    def _stop(self) -> tuple[int, int]:
-        """Send no more; the deliveries and acknowledgements of what has been sent."""
-        deliveries = sent = 0
+    def _stop(self, now: float) -> tuple[int, int]:
+        """Plan no more; the deliveries and acknowledgements of what is planned by now."""
+        deliveries = messages = 0
         for publisher in self._publishers:
-            if not self.workload.messages:
-                publisher.stop()
-            deliveries += publisher.sent * self.workload.copies(publisher.index)
-            sent += publisher.sent
-        return deliveries, sent if self.workload.qos else 0
+            publisher.stop(now)
+            deliveries += publisher.planned * self.workload.copies(publisher.index)
+            messages += publisher.planned
+        return deliveries, messages if self.workload.qos else 0
 
     def _sample(self, at_s: float) -> None:
         sample = Sample(round(at_s, 4), self._progress.sent, self._progress.received)

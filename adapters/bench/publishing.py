@@ -12,7 +12,7 @@ from adapters.bench import _answers
 from adapters.bench.clients import PUBACK, PUBCOMP, PUBREC, PUBREL, Client, run_length
 from adapters.bench.histogram import Histogram
 from adapters.bench.packets import MQTT_5
-from adapters.bench.series import Series, Tally, acknowledgements
+from adapters.bench.series import Series, Tally, acknowledgements, window_for
 from adapters.bench.sockets import Registry, Stream
 from adapters.bench.workloads import Workload
 
@@ -62,13 +62,13 @@ class Publisher(Client):
         "_is_held",
         "_is_v5",
         "_last",
-        "_limit",
         "_log_limit",
         "_patterns",
         "_window",
         "done",
         "index",
         "interval_s",
+        "planned",
         "progress",
         "sent",
         "sent_at",
@@ -98,9 +98,9 @@ class Publisher(Client):
         self._log_limit = _LOG_ENTRIES
         self._delivered = 0  # to all subscribers together
         self._copies: Final = workload.copies(index)
-        self._window: Final = self._room(workload)
+        self._window: Final = window_for(workload)
         self._batch: Final = self.series.batch
-        self._limit = workload.messages or 1 << 62
+        self.planned = workload.messages or 1 << 62  # messages to be sent in all
         paced = workload.rate_per_s > 0
         self.interval_s: Final = workload.publishers / workload.rate_per_s if paced else 0.0
         turn = 0.0 if workload.in_step else index / workload.publishers
@@ -116,18 +116,6 @@ class Publisher(Client):
         # Where one kind of answer is all there is, whole reads of it are counted at once.
         self._in_order: Tally | None = self._answers[PUBACK] if workload.qos == 1 else None
 
-    def _room(self, workload: Workload) -> int:
-        """How many messages may be under way: in an open loop, as many as have identifiers."""
-        if not workload.rate_per_s:
-            return workload.window
-        if not workload.qos:
-            return 1 << 62
-        return (
-            min(workload.window, self.series.cycle)
-            if workload.level == MQTT_5
-            else (self.series.cycle)
-        )
-
     @property
     def answers(self) -> list[Tally]:
         """What has been counted of the acknowledgements, by kind."""
@@ -137,9 +125,9 @@ class Publisher(Client):
         """Say when the open loop begins."""
         self._first_due = now + self._due_s
 
-    def stop(self) -> None:
-        """Send no more than what has been sent."""
-        self._limit = self.sent
+    def stop(self, now: float) -> None:
+        """Send no more than what has been sent; in an open loop, than what is due by now."""
+        self.planned = max(self.sent, self._due_by(now)) if self.interval_s else self.sent
 
     def due_at(self, number: int) -> float:
         """When a message is due in the open loop."""
@@ -148,7 +136,7 @@ class Publisher(Client):
     def fill(self, now: float) -> bool:
         """Send what may leave, by window, batch and pace; whether there could be more at once."""
         sent = self.sent
-        wanted = self._limit - sent
+        wanted = self.planned - sent
         if wanted > self._batch:
             wanted = self._batch
         if self.interval_s:

@@ -51,6 +51,7 @@ class Result(TypedDict):
     missing: int
     surplus: int
     unacked: int
+    unsent: int  # was due, and could not be sent before the run had to end
     in_order: bool
     complete: bool
     fault: str  # why connections failed, the last one's
@@ -89,12 +90,12 @@ def result_of(
     """The result of a load of messages."""
     missing = surplus = expected = 0
     for source in sources:
-        total = workload.messages or source.publisher.sent
-        expected += total
-        missing += source.tally.missing(total)
-        surplus += source.tally.surplus(total)
+        sent = source.publisher.sent
+        expected += source.publisher.planned
+        missing += source.tally.missing(sent)
+        surplus += source.tally.surplus(sent)
     answers = [(publisher, tally) for publisher in publishers for tally in publisher.answers]
-    unacked = sum(tally.missing(workload.messages or one.sent) for one, tally in answers)
+    unacked = sum(tally.missing(one.sent) for one, tally in answers)
     tallies = [tally for _, tally in answers]
     if workload.mode != "shared":  # where several share the messages there is no order of them
         tallies += [source.tally for source in sources]
@@ -106,6 +107,7 @@ def result_of(
     result["missing"] = missing
     result["surplus"] = surplus
     result["unacked"] = unacked
+    result["unsent"] = sum(one.planned - one.sent for one in publishers)
     result["in_order"] = all(tally.in_order for tally in tallies)
     result["late_p99_ms"] = progress.lateness.percentiles_ms([0.99])[0]
     return completed(result)
@@ -129,7 +131,7 @@ def blank(
         "connections": workload.connections,
         "processes": 1,
         "qos": workload.qos,
-        "window": workload.window,
+        "window": min(workload.window, workload.most_unacked),
         "size_bytes": workload.size_bytes,
         "rate_per_s": workload.rate_per_s,
         "sent": 0,
@@ -139,6 +141,7 @@ def blank(
         "missing": 0,
         "surplus": 0,
         "unacked": 0,
+        "unsent": 0,
         "in_order": True,
         "complete": False,
         "fault": "",
@@ -171,7 +174,8 @@ def blank(
 def completed(result: Result) -> Result:
     """The result with all that follows from its counts."""
     seconds = result["seconds"] or 1e-9
-    result["complete"] = not (result["missing"] or result["surplus"] or result["unacked"])
+    faults = result["missing"], result["surplus"], result["unacked"], result["unsent"]
+    result["complete"] = not any(faults)
     result["in_per_s"] = round(result["sent"] / seconds)
     result["out_per_s"] = round(result["delivered"] / seconds)
     latencies = histogram_of(result)
@@ -195,7 +199,7 @@ def histogram_of(result: Result) -> Histogram:
 
 _SUMS: Final = (
     "publishers", "subscribers", "connections", "sent", "delivered", "expected", "acked",
-    "missing", "surplus", "unacked",
+    "missing", "surplus", "unacked", "unsent",
 )  # fmt: skip
 
 

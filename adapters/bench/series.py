@@ -21,6 +21,7 @@ BATCH: Final = 256
 # An open loop has more under way than a window when the broker falls behind: message numbers start
 # again only after so many seconds of it.
 _NUMBERED_S: Final = 4.0
+_SMALLEST_CYCLE: Final = 64
 _LARGEST_CYCLE: Final = 32_768
 
 _LARGE_PAYLOAD: Final = 4_096  # from here on a cycle is as short as it can be
@@ -31,8 +32,19 @@ def cycle_for(workload: Workload) -> int:
     most = max(512 if workload.size_bytes <= _LARGE_PAYLOAD else 16, 2 * workload.window)
     if workload.rate_per_s:
         own = workload.rate_per_s / workload.publishers * _NUMBERED_S
-        most = max(2 * workload.window, 16, min(_LARGEST_CYCLE, round(own)))
+        most = max(_SMALLEST_CYCLE, min(_LARGEST_CYCLE, round(own)))
     return min(workload.messages, most) if workload.messages else most
+
+
+def window_for(workload: Workload) -> int:
+    """How many messages of a publisher may be under way.
+
+    In an open loop at QoS 0 nothing holds them back; at QoS 1 and 2 half a cycle of identifiers.
+    """
+    if workload.rate_per_s and not workload.qos:
+        return 1 << 62
+    window = max(1, cycle_for(workload) // 2) if workload.rate_per_s else workload.window
+    return min(window, workload.most_unacked) if workload.qos else window
 
 
 def recv_bytes_for(workload: Workload) -> int:

@@ -38,12 +38,13 @@ class Workload(NamedTuple):
     shared subscription, so that each message goes to one of them. `connect`: nobody writes;
     `connections` clients connect and stay.
 
-    `messages` and `window` count per publisher; 0 messages: as many as fit `seconds`. `size_bytes`
-    is the payload. `rate_per_s` is the pace of all publishers together, or of connecting, 0: as
-    fast as the window lets them (or, connecting, `window` at a time). Publishers take turns within
-    the pace, or, `in_step`, send all at once. `topics` is how many there are (0: one for each
-    subscriber of `pair`, one for all of `fanout`). `level` is the version of MQTT that all speak,
-    `prefix` begins their topics and client identifiers.
+    `messages` and `window` count per publisher; 0 messages: as many as fit `seconds`; a window is
+    that of a closed loop. `size_bytes` is the payload. `rate_per_s` is the pace of all publishers
+    together, or of connecting, 0: as fast as the window lets them (or, connecting, `window` at a
+    time). Publishers take turns within the pace, or, `in_step`, send all at once. `topics` is how
+    many there are (0: one for each subscriber of `pair`, one for all of `fanout`). `level` is the
+    version of MQTT that all speak, `prefix` begins their topics and client identifiers.
+    `most_unacked` is what the broker takes unacknowledged, once it has said so.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Workload(NamedTuple):
     seconds: float = 0.0
     in_step: bool = False
     prefix: str = "bench"
+    most_unacked: int = 65_535
 
     @property
     def label(self) -> str:

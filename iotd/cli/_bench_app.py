@@ -102,7 +102,7 @@ def _run(
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Messages of a publisher that may be under way."),
+        typer.Option(metavar="N", help="Messages of a publisher under way, in a closed loop."),
     ] = None,
     publishers: Annotated[int | None, typer.Option(metavar="N", help="Clients that send.")] = None,
     subscribers: Annotated[

@@ -60,7 +60,7 @@ def _row(workload: Workload) -> tuple[str, ...]:
         f"{workload.subscribers:,}",
         str(workload.qos),
         f"{workload.size_bytes:,}",
-        f"{workload.window:,}",
+        "-" if workload.rate_per_s else f"{workload.window:,}",
         rate,
         workload.shows,
     )

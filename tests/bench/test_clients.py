@@ -13,7 +13,7 @@ import pytest
 from adapters.bench import packets
 from adapters.bench.publishing import Progress, Publisher
 from adapters.bench.receiving import Source, Subscriber, publisher_counts
-from adapters.bench.series import Series, Tally, cycle_for, filters_of, topic_of
+from adapters.bench.series import Series, Tally, cycle_for, filters_of, topic_of, window_for
 from adapters.bench.sockets import BenchmarkError, Poller, receive_maximum
 from adapters.bench.workloads import LEVELS, SCENARIOS, Workload
 from mqtt_core import RemoteProtocolError
@@ -151,8 +151,10 @@ def test_every_scenario_is_sound(name: str) -> None:
     workload = SCENARIOS[name]
     workload = workload if workload.messages else workload._replace(seconds=1.0)
     assert workload.fault() == ""
-    least = workload.window if not workload.messages else min(workload.window, workload.messages)
-    assert least <= cycle_for(workload) <= 65_535
+    assert cycle_for(workload) <= 65_535
+    if workload.qos or not workload.rate_per_s:
+        most = workload.messages or 1 << 62
+        assert min(window_for(workload), most) <= cycle_for(workload)
     topics = {topic_of(workload, index) for index in range(workload.publishers)}
     assert len({len(topic) for topic in topics}) == 1
     if workload.mode in ("pair", "fanout"):
@@ -223,8 +225,23 @@ def test_a_pace_is_timed_from_when_a_message_was_due(stack: ExitStack) -> None:
     assert ends.progress.lateness.largest_ms == pytest.approx(100, abs=0.01)
 
 
+def test_what_is_due_when_the_time_is_over_is_still_sent_and_timed(stack: ExitStack) -> None:
+    ends = Ends(PACED._replace(most_unacked=2, messages=0, seconds=0.1), stack)
+    (publisher,) = ends.publishers
+    publisher.start(0.0)
+    publisher.fill(0.095)  # ten are due, two may leave
+    publisher.stop(0.1)
+    assert (publisher.sent, publisher.planned) == (2, 11)
+    publisher.receive_data(bytes.fromhex("40020001 40020002"), 1.0)
+    publisher.fill(1.0)
+    assert (publisher.sent, publisher.planned) == (4, 11)
+    sent = with_ids(split(received(ends.from_publishers[0])), 1)
+    ends.subscriber.receive_data(b"".join(sent), 1.0)
+    assert ends.progress.latencies.largest_ms == pytest.approx(1000, rel=0.001)
+
+
 def test_what_is_held_by_the_broker_is_not_late_by_our_fault(stack: ExitStack) -> None:
-    ends = Ends(PACED._replace(window=2, level=FIVE), stack)
+    ends = Ends(PACED._replace(most_unacked=2, level=FIVE), stack)
     (publisher,) = ends.publishers
     publisher.start(0.0)
     publisher.fill(0.01)

@@ -94,7 +94,7 @@ def test_everything_that_went_wrong_is_told() -> None:
     sides = sides_of(CLOSED, "one")
     bad = result_of(1000)
     bad |= {
-        "missing": 1_200, "surplus": 3, "unacked": 4, "in_order": False, "window": 20,
+        "missing": 1_200, "surplus": 3, "unacked": 4, "unsent": 5, "in_order": False, "window": 20,
         "generator_saturated": True, "late_p99_ms": 2.5, "broker_busy": 0.4,
     }  # fmt: skip
     (row,) = compared(sides, [Run(sides[0], 0, bad), Run(sides[0], 1, None, "no CONNACK")])
@@ -103,6 +103,7 @@ def test_everything_that_went_wrong_is_told() -> None:
         "1,200 messages LOST",
         "3 messages DELIVERED TWICE",
         "4 messages NOT ACKNOWLEDGED",
+        "5 messages COULD NOT BE SENT in time",
         "out of order",
         "window 20, the broker's receive maximum",
         "the generator is the bottleneck: the broker can do more",
