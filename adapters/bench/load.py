@@ -130,7 +130,7 @@ class Load:
         """Send everything, or for as long as the workload says, and wait until it has come back.
 
         The wait ends when nothing has moved for `stall_s`. A workload of a number of messages ends
-        after `limit_s` at the latest.
+        after `limit_s` at the latest. One of some time has as long again to send what was due.
         """
         self._on_sample = on_sample
         gc.collect()
@@ -161,13 +161,14 @@ class Load:
     def _drive(self, start: float, limit_s: float, stall_s: float) -> float:
         """The loop; returns when the last byte moved."""
         workload, clients, progress = self.workload, self._clients, self._progress
-        wanted, wanted_acks = self._wanted(workload.messages)
+        wanted, wanted_acks = self._planned()
         touched, poll, clock = progress.touched, self._poller.poll, time.perf_counter
         wait = self._poller.wait
         to_read, to_write = READABLE | BROKEN, WRITABLE
         schedule = _Schedule(self._publishers, start) if workload.rate_per_s > 0 else None
         stop_at = start + (limit_s if workload.messages else workload.seconds)
-        is_stopped = False
+        give_up_at = stop_at + max(stall_s, workload.seconds)
+        is_stopped = has_given_up = False
         idle_s = min(_LONGEST_WAIT_S, stall_s)
         sample_at = start + SAMPLE_S
         if schedule is None:
@@ -178,10 +179,18 @@ class Load:
                 if workload.messages:
                     break
                 is_stopped = True
-                wanted, wanted_acks = self._stop(stop_at)
+                for publisher in self._publishers:
+                    publisher.stop(stop_at)
+                wanted, wanted_acks = self._planned()
                 moved = now
                 schedule = None
                 touched.update(self._publishers)
+                continue
+            if now >= give_up_at and not has_given_up:
+                has_given_up = True
+                for publisher in self._publishers:
+                    publisher.give_up()
+                wanted, wanted_acks = self._planned()
                 continue
             if now - moved > stall_s and (is_stopped or workload.messages):
                 break
@@ -214,18 +223,10 @@ class Load:
         self._sample(moved - start)
         return moved
 
-    def _wanted(self, messages: int) -> tuple[float, float]:
-        """Deliveries and acknowledgements that end the run."""
-        if not messages:
-            return float("inf"), 0.0
-        acks = self.workload.publishers * messages if self.workload.qos else 0
-        return self.workload.deliveries, acks
-
-    def _stop(self, now: float) -> tuple[int, int]:
-        """Plan no more; the deliveries and acknowledgements of what is planned by now."""
+    def _planned(self) -> tuple[int, int]:
+        """Deliveries and acknowledgements that end the run; without end while time decides."""
         deliveries = messages = 0
         for publisher in self._publishers:
-            publisher.stop(now)
             deliveries += publisher.planned * self.workload.copies(publisher.index)
             messages += publisher.planned
         return deliveries, messages if self.workload.qos else 0

@@ -75,6 +75,7 @@ class Publisher(Client):
         "sent_upto",
         "series",
         "sources",
+        "unsent",
     )
 
     def __init__(
@@ -101,6 +102,7 @@ class Publisher(Client):
         self._window: Final = window_for(workload)
         self._batch: Final = self.series.batch
         self.planned = workload.messages or 1 << 62  # messages to be sent in all
+        self.unsent = 0
         paced = workload.rate_per_s > 0
         self.interval_s: Final = workload.publishers / workload.rate_per_s if paced else 0.0
         turn = 0.0 if workload.in_step else index / workload.publishers
@@ -128,6 +130,11 @@ class Publisher(Client):
     def stop(self, now: float) -> None:
         """Send no more than what has been sent; in an open loop, than what is due by now."""
         self.planned = max(self.sent, self._due_by(now)) if self.interval_s else self.sent
+
+    def give_up(self) -> None:
+        """Leave unsent what could not be sent by now."""
+        self.unsent = self.planned - self.sent
+        self.planned = self.sent
 
     def due_at(self, number: int) -> float:
         """When a message is due in the open loop."""

@@ -91,7 +91,7 @@ def result_of(
     missing = surplus = expected = 0
     for source in sources:
         sent = source.publisher.sent
-        expected += source.publisher.planned
+        expected += source.publisher.planned + source.publisher.unsent
         missing += source.tally.missing(sent)
         surplus += source.tally.surplus(sent)
     answers = [(publisher, tally) for publisher in publishers for tally in publisher.answers]
@@ -107,7 +107,7 @@ def result_of(
     result["missing"] = missing
     result["surplus"] = surplus
     result["unacked"] = unacked
-    result["unsent"] = sum(one.planned - one.sent for one in publishers)
+    result["unsent"] = sum(one.unsent + one.planned - one.sent for one in publishers)
     result["in_order"] = all(tally.in_order for tally in tallies)
     result["late_p99_ms"] = progress.lateness.percentiles_ms([0.99])[0]
     return completed(result)

@@ -235,6 +235,8 @@ def test_what_is_due_when_the_time_is_over_is_still_sent_and_timed(stack: ExitSt
     publisher.receive_data(bytes.fromhex("40020001 40020002"), 1.0)
     publisher.fill(1.0)
     assert (publisher.sent, publisher.planned) == (4, 11)
+    publisher.give_up()
+    assert (publisher.sent, publisher.planned, publisher.unsent) == (4, 4, 7)
     sent = with_ids(split(received(ends.from_publishers[0])), 1)
     ends.subscriber.receive_data(b"".join(sent), 1.0)
     assert ends.progress.latencies.largest_ms == pytest.approx(1000, rel=0.001)

@@ -220,6 +220,15 @@ def test_every_mode_runs_in_a_closed_loop(mode: str, qos: int, port: int) -> Non
     assert result["acked"] == (120 if qos else 0)
 
 
+def test_a_rate_that_cannot_be_kept_ends_all_the_same(port: int) -> None:
+    flood = Workload("small", "pair", 1, 1, 1, seconds=0.05, rate_per_s=1e9)
+    result = load.run(flood, port, stall_s=0.1)
+    assert result["unsent"] > 1_000_000
+    assert not result["complete"]
+    assert result["expected"] == result["sent"] + result["unsent"]
+    assert result["delivered"] == result["sent"] - result["missing"]
+
+
 def test_topics_are_spread(port: int) -> None:
     workload = Workload("small", "pair", 4, 4, 1, 10, 5, topics=2)
     assert [workload.readers_of(index) for index in range(4)] == [[0, 2], [1, 3]] * 2
