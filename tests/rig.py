@@ -28,6 +28,7 @@ from mqtt_core.broker import (
     DENIED,
     EOF_BY_PEER,
     GRACEFUL,
+    STORE_BROKEN,
     TRANSPORT_ERROR,
     AllowAll,
     AuthorizeRequest,
@@ -598,7 +599,7 @@ class RefusingEngine(EngineAround):
         super().__init__(inner)
         self.count = 0
         self.refused: list[Request] = []
-        self.is_quota = False
+        self.kind = STORE_BROKEN
         self._refuses = refuses
         self._failed: list[Completion] = []
 
@@ -609,7 +610,7 @@ class RefusingEngine(EngineAround):
             refuses = self._refuses
             if self.count == refuses if isinstance(refuses, int) else refuses(self.count, request):
                 self.refused.append(request)
-                self._failed.append(Failed(request.request_id, "refused by test", self.is_quota))
+                self._failed.append(Failed(request.request_id, "refused by test", self.kind))
                 return
         self.inner.submit(request)
 

@@ -31,6 +31,9 @@ from adapters.storage._notices import Notice, Notify, log_notice
 from adapters.storage._reading import Damage, Seen, read_queued, read_sessions, read_wills
 from adapters.storage._worker import NEVER, Commit, Fetch, Fetching, Stumble, Worker
 from mqtt_core.broker import (
+    RETAINED_FULL,
+    STORE_BROKEN,
+    STORE_FULL,
     Append,
     Claimed,
     ClaimSession,
@@ -52,6 +55,7 @@ from mqtt_core.broker import (
     RetainedPage,
     SaveSession,
     SessionsPage,
+    Settle,
     WillsPage,
     Write,
 )
@@ -75,6 +79,7 @@ RETRY_S: Final = 1.0
 """Between attempts, once that has happened."""
 
 _PURGED: Final = 256  # deliveries of sessions that are over, deleted with each batch
+_NO_RETAINED: Final = "the limit of retained messages is reached"
 _NO_MORE: Final = "the store has no identifiers left for that many messages"
 
 
@@ -134,6 +139,7 @@ class SqliteEngine:
         self._is_rung = False
         self._refused = 0
         self._last_failure = ""
+        self._last_kind = STORE_BROKEN
         self._on_answers: Callable[[], None] = _ignore
         self._on_notice: Final = on_notice
         self._hope_s: Final = hope_s
@@ -261,33 +267,36 @@ class SqliteEngine:
     def _refusal(self, request_id: int, operations: list[Operation]) -> Failed | None:
         """Why a write cannot be taken, None where it can."""
         is_limited = self._is_limited
-        new_sessions = 0
-        adds = False
+        sessions = 0  # how many more there would be
+        messages = 0
+        is_retained = False
         for operation in operations:
             kind = type(operation)
             if kind is Append:
                 append = cast(Append, operation)
-                adds = True
+                messages += len(append.targets)
                 if append.number >= MOST_NUMBERS or len(append.targets) > MOST_TARGETS:
-                    return Failed(request_id, _NO_MORE, True)
+                    return Failed(request_id, _NO_MORE, STORE_FULL)
             elif kind is PutRetained:
-                adds = True
+                is_retained = True
                 if not self._retained.has_room(cast(PutRetained, operation).message):
-                    return Failed(request_id, "the limit of retained messages is reached", True)
-            elif is_limited and kind is SaveSession:
-                new_sessions += 1
+                    return Failed(request_id, _NO_RETAINED, RETAINED_FULL)
+            elif kind is SaveSession:
+                sessions += 1
+            elif kind is Settle:  # a message that moves to another session adds nothing
+                messages -= 1
             elif is_limited and kind is EndSession:
-                new_sessions -= cast(EndSession, operation).session in self._index.sessions
+                sessions -= cast(EndSession, operation).session in self._index.sessions
         if not is_limited:
             return None
         reason = ""
-        if new_sessions > 0:
+        if sessions > 0:
             reason = self._fullness(self._sessions_mark, len(self._index.sessions))
-        if adds and not reason:
-            reason = self._fullness(self._bytes_mark, self._worker.used_bytes) or self._fullness(
-                self._messages_mark, self._index.count
-            )
-        return Failed(request_id, reason, True) if reason else None
+        if messages > 0 and not reason:
+            reason = self._fullness(self._messages_mark, self._index.count)
+        if (messages > 0 or sessions > 0 or is_retained) and not reason:
+            reason = self._fullness(self._bytes_mark, self._worker.used_bytes)
+        return Failed(request_id, reason, STORE_FULL) if reason else None
 
     def _fullness(self, mark: Mark, used: int) -> str:
         """Why nothing more is taken, empty where something is."""
@@ -362,7 +371,7 @@ class SqliteEngine:
 
         if is_touched and is_again:
             reason = "the store cannot be written now, and what was asked for rests on that"
-            self._completions.append(Failed(request_id, reason))
+            self._completions.append(Failed(request_id, reason, self._last_kind))
             return
         if is_touched:
             self._hand_over()
@@ -477,6 +486,7 @@ class SqliteEngine:
         hear of: they stay, and are tried again with what has come since."""
         self._stumbled(job.failure)
         self._last_failure = job.failure
+        self._last_kind = STORE_FULL if job.is_full else STORE_BROKEN
         later = [each for each in self._outstanding if isinstance(each, Commit)]
         reads = [each for each in self._outstanding if isinstance(each, Fetch)]
         self._outstanding.clear()
@@ -492,7 +502,7 @@ class SqliteEngine:
             if write.request_id and not write.is_done:
                 write.is_done = True
                 self._refused += 1
-                self._completions.append(Failed(write.request_id, job.failure))
+                self._completions.append(Failed(write.request_id, job.failure, self._last_kind))
         for batch in batches:
             for write in batch.writes:
                 if not write.is_done:

@@ -66,6 +66,11 @@ def is_damage(error: BaseException) -> bool:
     return code_of(error) in _CORRUPT
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no space, so that nothing of it was stored."""
+    return code_of(error) == sqlite3.SQLITE_FULL
+
+
 def explain(error: BaseException) -> str:
     """An error of the disk or of SQLite in one line, with what to do."""
     text = str(error) or type(error).__name__

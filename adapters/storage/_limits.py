@@ -17,8 +17,9 @@ class StoreLimits:
     """What a store may hold; 0 is no limit.
 
     `max_bytes` is what the database uses on disk, `max_messages` counts what waits or is in flight,
-    once for each session that it is for. Above a limit, writes that would add something are
-    refused, until there is less than `low_percent` of it.
+    once for each session that it is for. Above a limit, writes that would add messages or sessions
+    are refused, until there is less than `low_percent` of it; what a client needs that comes for
+    its messages is not.
     """
 
     __slots__ = ("max_bytes", "max_messages", "max_sessions", "low_percent")
@@ -68,6 +69,6 @@ class Mark:
     def reason(self, used: int) -> str:
         """Why something is refused, and what to do."""
         return (
-            f"the store is full: {used:,} of {self.high:,} {self.name}; raise the limit, or let "
-            "sessions and messages go that nobody fetches"
+            f"the store is full: {used:,} of {self.high:,} {self.name}; raise "
+            f"max_{self.name}, or remove sessions and messages that nobody fetches"
         )

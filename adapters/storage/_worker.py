@@ -12,11 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from adapters.storage._batch import Batch
 from adapters.storage._database import Database
-from adapters.storage._errors import explain, is_damage
+from adapters.storage._errors import explain, is_damage, is_full
 from adapters.storage._reading import Damage
 from adapters.storage._writing import Rows, write_rows
 from mqtt_core.broker import Completion, Request
@@ -32,13 +32,14 @@ Fetching = Callable[[sqlite3.Connection, list[Damage]], Completion]
 class Commit:
     """A batch to be written."""
 
-    __slots__ = ("batch", "rows", "epoch", "failure")
+    __slots__ = ("batch", "rows", "epoch", "failure", "is_full")
 
     def __init__(self, batch: Batch, epoch: int) -> None:
         self.batch: Final = batch
         self.rows: Final = Rows(batch)
         self.epoch: Final = epoch
         self.failure = ""
+        self.is_full = False  # for want of space
 
 
 @final
@@ -67,6 +68,14 @@ class Stumble:
 
 
 Result = Commit | Fetch | Stumble
+
+
+class _Trouble(NamedTuple):
+    """Why a batch was not written. It `is_hopeless` where trying again soon is of no use."""
+
+    reason: str
+    is_hopeless: bool
+    is_full: bool
 
 
 @final
@@ -184,8 +193,8 @@ class Worker:
         until = NEVER
         pause = _FIRST_PAUSE_S
         while True:
-            reason, is_hopeless = self._try(job.rows)
-            if not reason:
+            trouble = self._try(job.rows)
+            if trouble is None:
                 self._is_sick = False
                 self._may_tidy = True
                 return
@@ -193,20 +202,21 @@ class Worker:
             if until == NEVER:
                 until = now + self._patience_s
                 if not self._is_sick:
-                    self.results.append(Stumble(reason))
+                    self.results.append(Stumble(trouble.reason))
                     self._ring()
-            if self._is_sick or self._is_closing or now >= until or is_hopeless:
+            if self._is_sick or self._is_closing or now >= until or trouble.is_hopeless:
                 self._is_sick = True
                 self._epoch += 1
-                job.failure = reason
+                job.failure = trouble.reason
+                job.is_full = trouble.is_full
                 return
             with self._changed:
                 self._changed.wait(min(pause, until - now))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _try(self, rows: Rows) -> tuple[str, bool]:
-        """Write a batch, or nothing of it. Returns what went wrong, and whether trying again soon
-        is of no use: never the error itself, which would keep statements of SQLite alive."""
+    def _try(self, rows: Rows) -> _Trouble | None:
+        """Write a batch, or nothing of it. Returns what went wrong, but never the error itself,
+        which would keep statements of SQLite alive."""
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -218,12 +228,12 @@ class Worker:
                     connection.execute("ROLLBACK")
             except sqlite3.Error:
                 pass  # the first error says more
-            return self._explained(error), _is_hopeless(error)
+            return _Trouble(self._explained(error), _is_hopeless(error), is_full(error))
         try:
             self.used_bytes = self._database.used_bytes()
         except sqlite3.Error:
             pass  # it is stored; how much there is will be known after the next
-        return "", False
+        return None
 
     def _explained(self, error: Exception) -> str:
         if is_damage(error):

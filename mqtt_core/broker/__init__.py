@@ -42,6 +42,9 @@ from mqtt_core.broker._router import LEVEL_BYTES as FILTER_LEVEL_BYTES
 from mqtt_core.broker._router import SUBSCRIPTION_BYTES
 from mqtt_core.broker._stats import Stats
 from mqtt_core.broker._store import (
+    RETAINED_FULL,
+    STORE_BROKEN,
+    STORE_FULL,
     Append,
     Claimed,
     ClaimSession,
@@ -105,10 +108,13 @@ __all__ = [
     "MESSAGE_OVERHEAD_BYTES",
     "NOT_AUTHORIZED",
     "PUBLISH_ACTION",
+    "RETAINED_FULL",
     "RETAINED_LEVEL_BYTES",
     "RUNNING",
     "SERVER_BUSY",
     "SERVER_UNAVAILABLE",
+    "STORE_BROKEN",
+    "STORE_FULL",
     "SUBSCRIBE_ACTION",
     "SUBSCRIPTION_BYTES",
     "SUCCESS",

@@ -166,10 +166,10 @@ class Bursts:
             return False
         return not burst.qos or self._ws.flow_of(session).room(session.reserved) >= count
 
-    def page_failed(self, session: Session, reason: str) -> None:
+    def page_failed(self, session: Session, failure: Failed) -> None:
         """The store does not answer: the client is to come back later."""
         if not session.is_ended:
-            self._sending.store_failed(session, reason)
+            self._sending.store_failed(session, failure)
 
 
 @final
@@ -191,4 +191,4 @@ class PendingPage(Pending):
     def failed(self, failure: Failed) -> None:
         """Close the connection; the burst goes on with the next."""
         self._bursts.page_ended(self._session, self._burst)
-        self._bursts.page_failed(self._session, failure.reason)
+        self._bursts.page_failed(self._session, failure)

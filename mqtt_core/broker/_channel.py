@@ -20,6 +20,7 @@ from mqtt_core.broker._workspace import WAIT_NO
 
 if TYPE_CHECKING:
     from mqtt_core.broker._broker import Broker
+    from mqtt_core.broker._committing import Commitment
     from mqtt_core.broker._connecting import Attempt
     from mqtt_core.broker._exchanging import Authentication
     from mqtt_core.broker._publishing import FanOut
@@ -38,13 +39,17 @@ CLOSE_NOW: Final = 2
 
 @final
 class GatedAck:
-    """An acknowledgement in its place in the order, until it may leave."""
+    """An acknowledgement in its place in the order, until it may leave.
 
-    __slots__ = ("data", "is_ready")
+    `refused` is the message of which it says that the store has no room for it.
+    """
+
+    __slots__ = ("data", "is_ready", "refused")
 
     def __init__(self, data: bytes, is_ready: bool) -> None:
-        self.data: Final = data
+        self.data = data
         self.is_ready = is_ready
+        self.refused: Commitment | None = None
 
 
 @final

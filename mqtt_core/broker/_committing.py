@@ -4,6 +4,9 @@ The changes for one message go to the engine in one part, or in one for each tur
 fan-out: a change is submitted in the turn in which a receiver's queue counts on it, so that the
 engine sees numbers in their order and never an acknowledgement before its message. The
 publisher's acknowledgement leaves when all parts are stored, in the order of the messages.
+
+Where a part is refused, nobody gets the message for whom it would have had to be stored first; who
+has got it, has. The publisher is told so (MQTT 5.0), or keeps the message: see `_refuse`.
 """
 
 from __future__ import annotations
@@ -11,20 +14,31 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
-from mqtt_core._codes import SUCCESS
+from mqtt_core._codes import QUOTA_EXCEEDED, SUCCESS
 from mqtt_core._message import Message
 from mqtt_core._packets import Publish
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED
 from mqtt_core.broker._channel import CLOSE_NO, LAYOUT_3, Channel, GatedAck
+from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery, Resting
-from mqtt_core.broker._facts import FACT_ERROR, FACT_WARNING
 from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import Completion, Done, Failed, Operation, Write
+from mqtt_core.broker._store import (
+    RETAINED_FULL,
+    STORE_BROKEN,
+    STORE_FULL,
+    Completion,
+    Done,
+    Failed,
+    Operation,
+    Write,
+)
 from mqtt_core.broker._workspace import Workspace
 
-_QUOTA_EPISODE_S: Final = 60.0
+_AGAIN: Final = 1
+_AGAIN_S: Final = 1.0
 
 
 @final
@@ -38,14 +52,15 @@ class Commitment:
     __slots__ = (
         "message",
         "channel",
+        "is_will",
         "session",
         "packet_id",
         "reason",
         "waiters",
         "outstanding",
         "is_complete",
-        "has_failed",
-        "is_quota",
+        "failure",
+        "told",
         "missed",
         "refused",
     )
@@ -60,14 +75,15 @@ class Commitment:
     ) -> None:
         self.message: Final = message
         self.channel = channel  # whose reading pauses when the store is behind
+        self.is_will: Final = channel is None  # nobody but the broker has the message
         self.session: Final = session
         self.packet_id: Final = packet_id
         self.reason: Final = reason  # of the acknowledgements
         self.waiters: list[tuple[Channel, GatedAck]] = []
         self.outstanding = 0  # parts that have no answer yet
         self.is_complete = False  # no part will be added
-        self.has_failed = False
-        self.is_quota = False
+        self.failure: Failed | None = None
+        self.told: Channel | None = None  # whose acknowledgement says that it is refused
         self.missed: list[Resting] = []  # whose receivers have not got the message
         self.refused: list[Operation] = []
 
@@ -96,22 +112,71 @@ class Part(Pending):
         self._committing.stored(self, completion)
 
     def failed(self, failure: Failed) -> None:
-        """It is refused: no acknowledgement, and the publisher is closed.  [v3 MQTT-4.8.0-2]"""
+        """It is refused, and so is the message."""
         self._committing.not_stored(self, failure)
+
+
+@final
+class UnstoredWills(Timed):
+    """Wills that the store has refused, within `total_will_bytes`: those for whom they would have
+    to be stored get them once it takes them. The first is tried each second, then the others."""
+
+    __slots__ = ("tried", "_ws", "_committing", "_waiting", "_size_bytes")
+
+    def __init__(self, workspace: Workspace, committing: Committing) -> None:
+        self.tried: Commitment | None = None
+        self._ws: Final = workspace
+        self._committing: Final = committing
+        self._waiting: Final[deque[Commitment]] = deque()
+        self._size_bytes = 0  # of all of these
+
+    def keep(self, commitment: Commitment, failure: Failed) -> None:
+        """One has been refused. What there is no room to retain is still for those who wait."""
+        if failure.kind == RETAINED_FULL:
+            commitment.refused.clear()
+        if commitment is self.tried:
+            self.tried = None
+            self._waiting.appendleft(commitment)
+            self._arm(_AGAIN_S)
+            return
+        size = commitment.message.size_bytes
+        if self._size_bytes + size > self._ws.limits.total_will_bytes:
+            self._ws.stats.refused_store_full += 1
+            return
+        self._size_bytes += size
+        self._waiting.append(commitment)
+        if len(self._waiting) == 1 and self.tried is None:
+            self._arm(_AGAIN_S)
+
+    def _arm(self, delay_s: float) -> None:
+        self._ws.deadlines.arm(self._ws.now + delay_s, _AGAIN, self)
+
+    def on_deadline(self, kind: int, now: float) -> None:
+        """Try the first again."""
+        self.tried = self._waiting.popleft()
+        self._committing.try_again(self.tried)
+
+    def go_on(self) -> None:
+        """The one that was tried is stored: try the next at once."""
+        assert self.tried is not None
+        self._size_bytes -= self.tried.message.size_bytes
+        self.tried = None
+        if self._waiting:
+            self._arm(0.0)
 
 
 @final
 class Committing:
     """Submits what messages lead to and acknowledges them."""
 
-    __slots__ = ("_ws", "_delivery", "_sending", "_counted_at", "_told_quota_at")
+    __slots__ = ("_ws", "_delivery", "_sending", "_unstored", "_counted_at")
 
     def __init__(self, workspace: Workspace, delivery: Delivery, sending: Sending) -> None:
         self._ws: Final = workspace
         self._delivery: Final = delivery
         self._sending: Final = sending
+        self._unstored: Final = UnstoredWills(workspace, self)
         self._counted_at = 0  # id of the newest write that told the number of retained messages
-        self._told_quota_at = -_QUOTA_EPISODE_S
 
     def begin(
         self,
@@ -152,7 +217,7 @@ class Committing:
         commitment.is_complete = True
         channel = commitment.channel
         if channel is not None and packet is not None and packet.message.qos:
-            if commitment.outstanding or commitment.has_failed or commitment.waiters:
+            if commitment.outstanding or commitment.failure is not None or commitment.waiters:
                 self._wait(commitment, channel, packet)
             else:
                 self.acknowledge(channel, packet, commitment.reason)
@@ -161,10 +226,18 @@ class Committing:
     def repeat(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
         """A QoS 2 PUBLISH has come again before the first was stored, or after that failed."""
         self._wait(commitment, channel, packet)
-        if not (commitment.is_complete and commitment.has_failed) or commitment.outstanding:
+        failure = commitment.failure
+        if failure is None or commitment.outstanding or not commitment.is_complete:
+            return
+        if commitment.told is channel:  # its PUBREC is on its way
+            self._settle(commitment)
             return
         commitment.channel = channel
-        commitment.has_failed = False
+        self.try_again(commitment)
+
+    def try_again(self, commitment: Commitment) -> None:
+        """Once more, for those that have not got the message."""
+        commitment.failure = None
         missed = commitment.missed
         refused = commitment.refused
         commitment.missed = []
@@ -191,15 +264,55 @@ class Committing:
             return
         waiters = commitment.waiters
         commitment.waiters = []
-        if commitment.has_failed:
-            cause = QUOTA if commitment.is_quota else STORE_FAILED
-            for channel, _ in waiters:
-                self._ws.doomed.append((channel, cause))
+        failure = commitment.failure
+        if failure is not None:
+            for channel, ack in waiters:
+                self._refuse(commitment, failure, channel, ack)
+            if commitment.is_will:
+                self._unstored.keep(commitment, failure)
             return
+        if commitment is self._unstored.tried:
+            self._unstored.go_on()
         self._forget(commitment)
         for channel, ack in waiters:
             ack.is_ready = True
             self.send_acks(channel)
+
+    def _refuse(
+        self, commitment: Commitment, failure: Failed, channel: Channel, ack: GatedAck
+    ) -> None:
+        """Tell a publisher that there is no room for its message, where that can be told and is
+        known for certain. Where it is not, the publisher keeps the message: without an
+        acknowledgement it sends it again, which for QoS 2 goes on with the same exchange.
+
+        [v3 MQTT-4.8.0-2]
+        """
+        session = commitment.session
+        # The other parts of a wide fan-out are stored, the publisher's identifier with them.
+        is_held = session is not None and session.key != 0 and not commitment.refused
+        if not failure.is_full or channel.layout == LAYOUT_3 or is_held:
+            self._ws.doomed.append((channel, QUOTA if failure.is_full else STORE_FAILED))
+            return
+        commitment.told = channel
+        ack.data = bytes([ack.data[0], 3, *ack.data[2:4], QUOTA_EXCEEDED])
+        ack.refused = commitment
+        ack.is_ready = True
+        self.send_acks(channel)
+
+    def _is_let_go(self, commitment: Commitment) -> bool:
+        """PUBREC says that a message is refused: its identifier is free for a new one. False if it
+        was already.  [MQTT-4.3.3-9]"""
+        session = commitment.session
+        unstored = None if session is None else session.unstored
+        if session is None or unstored is None:
+            return False
+        if unstored.get(commitment.packet_id) is not commitment:
+            return False
+        self._forget(commitment)
+        flow = session.flow
+        if flow is not None and flow.release(commitment.packet_id):
+            self._ws.held_identifiers -= 1
+        return True
 
     def _forget(self, commitment: Commitment) -> None:
         session = commitment.session
@@ -239,15 +352,13 @@ class Committing:
     def not_stored(self, part: Part, failure: Failed) -> None:
         """A part is refused.
 
-        For QoS 2 the identifier stays held, and a repeat tries the change again for those that
-        have not got the message, so that nobody gets it twice.
+        For QoS 2 the identifier stays held until the publisher is told so, and a repeat tries the
+        change again for those that have not got the message, so that nobody gets it twice.
         """
         commitment = part.commitment
         commitment.outstanding -= 1
-        commitment.has_failed = True
-        commitment.is_quota = failure.is_quota
+        self._note_failure(commitment, failure)
         commitment.refused.extend(part.others)
-        self._tell_refusal(commitment, failure)
         if part.resting is not None:
             self._delivery.not_stored(part.resting)
             commitment.missed.append(part.resting)
@@ -255,24 +366,17 @@ class Committing:
         if part.channel is not None:
             self._ws.let_go(part.channel, commitment.message.size_bytes)
 
-    def _tell_refusal(self, commitment: Commitment, failure: Failed) -> None:
-        """A full retained store is told once for each episode, anything else each time."""
+    def _note_failure(self, commitment: Commitment, failure: Failed) -> None:
         ws = self._ws
-        if not failure.is_quota:
-            ws.stats.store_failures += 1
-            ws.tell("store.failed", commitment.channel, severity=FACT_ERROR, detail=failure.reason)
-            return
-        ws.stats.dropped_retained_limit += 1
-        if ws.now >= self._told_quota_at + _QUOTA_EPISODE_S:
-            name = commitment.message.topic.name
-            ws.tell(
-                "retained.limit",
-                commitment.channel,
-                severity=FACT_WARNING,
-                detail=f"{failure.reason}: {name!r} is not retained; see "
-                "retained_message_limit and retained_bytes_limit",
-            )
-            self._told_quota_at = ws.now
+        known = commitment.failure
+        if failure.kind == RETAINED_FULL:
+            ws.stats.dropped_retained_limit += 1
+        elif failure.kind == STORE_FULL and known is None and not commitment.is_will:
+            ws.stats.refused_store_full += 1  # once for each message
+        if known is None or failure.kind == STORE_BROKEN:
+            commitment.failure = failure  # of several, the one that leaves most in doubt
+        name = commitment.message.topic.name
+        note_refusal(ws, failure, commitment.channel, what=f"a message for {name!r}")
 
     # Acknowledgements
 
@@ -301,8 +405,10 @@ class Committing:
         if acks is None or channel.close != CLOSE_NO:
             return
         while acks and acks[0].is_ready:
-            data = acks.popleft().data
-            if data[0] == 0x40:
+            ack = acks.popleft()
+            data = ack.data
+            refused = ack.refused
+            if data[0] == 0x40 or (refused is not None and self._is_let_go(refused)):
                 channel.exchange_ended()
             self._ws.answer_with(channel, data)
         if not acks:

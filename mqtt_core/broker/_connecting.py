@@ -48,11 +48,11 @@ from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
 from mqtt_core.broker._channel import LAYOUT_5, LAYOUT_5_OWN, Channel
 from mqtt_core.broker._endings import Endings
-from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._limits import MOVED, WHEN_FULL
 from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._publishing import is_text_if_said_so
+from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._sending import IDENTIFIER_BYTES, Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
@@ -462,17 +462,14 @@ class Connecting:
 
     def failed(self, attempt: Attempt, failure: Failed) -> None:
         """The store does not take the claim or what it leads to."""
-        ws = self._ws
-        ws.stats.store_failures += 1
-        ws.tell(
-            "store.failed",
-            attempt.channel,
-            severity=FACT_ERROR,
-            client_id=attempt.client_id,
-            detail=failure.reason,
+        note_refusal(
+            self._ws, failure, attempt.channel, client_id=attempt.client_id, what="a session"
         )
         if not attempt.is_over:
-            self.refuse(attempt.channel, SERVER_UNAVAILABLE, "storage is not available")
+            if failure.is_full:
+                self.refuse(attempt.channel, QUOTA_EXCEEDED, "the store is full")
+            else:
+                self.refuse(attempt.channel, SERVER_UNAVAILABLE, "storage is not available")
         self._forget_unborn(attempt.client_id)
         self._restore_will(attempt)
 

@@ -18,9 +18,9 @@ from typing import Final, cast, final
 from mqtt_core._flow import AWAITING_PUBACK, STORING_PUBLISH
 from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._delivery import Delivery
-from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._queues import PendingQueuePage, Queues
+from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._shared import AWAY, BLOCKED, Member
 from mqtt_core.broker._store import (
@@ -233,7 +233,7 @@ class Handing:
     def page_failed(self, handover: Handover, failure: Failed) -> None:
         """The store does not answer."""
         handover.is_reading = False
-        self._put_off(handover, failure.reason)
+        self._put_off(handover, failure)
 
     def _finish(self, handover: Handover) -> None:
         """The store may forget the session."""
@@ -372,7 +372,7 @@ class Handing:
             for entry in reversed(entries):
                 self._hold(handover, entry)
                 handover.waiting.rotate()
-            self._put_off(handover, failure.reason)
+            self._put_off(handover, failure)
             return
         queue = session.own_queue()
         size = queue.size_bytes
@@ -382,17 +382,15 @@ class Handing:
             ws.mark_dirty(session.channel)
         if not handover.outstanding:
             session.handover = None
-        self._tell(session, failure.reason)
+        self._tell(session, failure)
 
-    def _put_off(self, handover: Handover, reason: str) -> None:
-        self._tell(handover.session, reason)
+    def _put_off(self, handover: Handover, failure: Failed) -> None:
+        self._tell(handover.session, failure)
         self._ws.deadlines.arm(self._ws.now + _RETRY_S, _RETRY, handover)
 
-    def _tell(self, session: Session, reason: str) -> None:
-        self._ws.stats.store_failures += 1
-        self._ws.tell(
-            "store.failed", severity=FACT_ERROR, client_id=session.client_id, detail=reason
-        )
+    def _tell(self, session: Session, failure: Failed) -> None:
+        what = "what another client was to get"
+        note_refusal(self._ws, failure, client_id=session.client_id, what=what)
 
 
 def _share_of(entry: Queued) -> bytes:

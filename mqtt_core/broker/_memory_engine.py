@@ -12,6 +12,7 @@ from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._particulars import Options
 from mqtt_core.broker._retained import Position, RetainedMessages
 from mqtt_core.broker._store import (
+    RETAINED_FULL,
     Append,
     Claimed,
     ClaimSession,
@@ -182,7 +183,7 @@ class MemoryEngine:
         for operation in request.operations:
             if isinstance(operation, PutRetained) and not self.retained.has_room(operation.message):
                 self._completions.append(
-                    Failed(request_id, "the limit of retained messages is reached", True)
+                    Failed(request_id, "the limit of retained messages is reached", RETAINED_FULL)
                 )
                 return
         for operation in request.operations:

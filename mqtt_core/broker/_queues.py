@@ -78,7 +78,7 @@ class Queues:
         if session.queue is not None:
             session.queue.reading = 0
         if not session.is_ended:
-            self._sending.store_failed(session, failure.reason)
+            self._sending.store_failed(session, failure)
 
 
 @final

@@ -19,11 +19,11 @@ from mqtt_core._flow import (
 )
 from mqtt_core._message import Message, delivery_head5
 from mqtt_core._output import REFERENCE_BYTES
-from mqtt_core.broker._causes import STORE_FAILED
+from mqtt_core.broker._causes import QUOTA, STORE_FAILED
 from mqtt_core.broker._channel import LAYOUT_3, LAYOUT_5, Channel
-from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._session import GatedSend, RetainedBurst, Session
 from mqtt_core.broker._shared import call_back
 from mqtt_core.broker._store import (
@@ -480,19 +480,24 @@ class Sending:
         else:
             self.open_gate(session)
 
-    def store_failed(self, session: Session, reason: str) -> None:
+    def store_failed(self, session: Session, failure: Failed) -> None:
         """Close the connection of a session whose store does not answer as it must."""
-        self._ws.stats.store_failures += 1
-        self._ws.tell(
-            "store.failed",
-            session.channel,
-            severity=FACT_ERROR,
-            client_id=session.client_id,
-            detail=reason,
-        )
         channel = session.channel
+        note_refusal(self._ws, failure, channel, client_id=session.client_id)
         if channel is not None:
-            self._ws.doomed.append((channel, STORE_FAILED))
+            self._ws.doomed.append((channel, QUOTA if failure.is_full else STORE_FAILED))
+
+    def no_room(self, session: Session, gated: GatedSend, failure: Failed) -> None:
+        """The store is full, so a retained message at QoS 2 is not sent: its client goes on."""
+        self._ws.stats.refused_store_full += 1
+        note_refusal(
+            self._ws,
+            failure,
+            session.channel,
+            client_id=session.client_id,
+            what="a retained message at QoS 2",
+        )
+        self.take_back(session, gated)
 
 
 @final
@@ -515,8 +520,12 @@ class GatedWrite(Pending):
         self._sending.open_gate(self._session)
 
     def failed(self, failure: Failed) -> None:
-        """Close the connection. The exchange keeps its place, and goes on with the next one."""
+        """Close the connection. The exchange keeps its place, and goes on with the next one; but
+        one that has not begun needs no place."""
         if self._session.is_ended:
             return
+        if failure.is_full and isinstance(self._operation, Append):
+            self._sending.no_room(self._session, self._gated, failure)
+            return
         self._gated.retry = self._operation
-        self._sending.store_failed(self._session, failure.reason)
+        self._sending.store_failed(self._session, failure)

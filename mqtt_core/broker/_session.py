@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mqtt_core.broker._handover import Handover
     from mqtt_core.broker._shared import Member
     from mqtt_core.broker._store import Operation
+    from mqtt_core.broker._subscribing import Granting
     from mqtt_core.broker._wills import DelayedWill
 
 
@@ -90,6 +91,7 @@ class Session:
         "parked",
         "numbers",
         "unstored",
+        "granting",
         "particulars",
         "optioned",
         "is_sharing",
@@ -124,6 +126,7 @@ class Session:
         self.parked: dict[int, GatedSend] | None = None  # not in the gate before their turn
         self.numbers: dict[int, int] | None = None  # store numbers by packet identifier
         self.unstored: dict[int, Commitment] | None = None  # QoS 2 messages not stored yet
+        self.granting: dict[bytes, Granting] | None = None  # subscriptions, by filter, likewise
         self.particulars: dict[int, Particulars] | None = None  # by packet identifier
         self.optioned = 0  # subscriptions with options, but for shared ones
         self.is_sharing = False  # it has, or has had, a shared subscription

@@ -326,5 +326,6 @@ class Sessions:
         session.parked = None
         session.numbers = None
         session.unstored = None
+        session.granting = None
         session.particulars = None
         session.verdicts = None

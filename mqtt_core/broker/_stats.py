@@ -32,6 +32,7 @@ class Stats:
         "messages_expired",
         "handed_over",
         "refused_queue_full",
+        "refused_store_full",
         "connections",
         "half_connected",
         "clients_maximum",
@@ -52,6 +53,7 @@ class Stats:
         "protocol_violations",
         "faults",
         "store_failures",
+        "store_refusals",
         "takeovers",
         "wills_published",
         "queued_messages",
@@ -77,6 +79,7 @@ class Stats:
         self.messages_expired = 0
         self.handed_over = 0  # from one member of a group to another
         self.refused_queue_full = 0
+        self.refused_store_full = 0
         self.connections = 0
         self.half_connected = 0
         self.clients_maximum = 0
@@ -94,6 +97,7 @@ class Stats:
         self.protocol_violations = 0
         self.faults = 0
         self.store_failures = 0
+        self.store_refusals = 0
         self.takeovers = 0
         self.wills_published = 0
         self.queued_messages = 0
@@ -118,6 +122,7 @@ class Stats:
             + self.dropped_queue_full
             + self.dropped_session_ended
             + self.refused_queue_full
+            + self.refused_store_full
         )
 
 
@@ -194,6 +199,7 @@ class SysTopics:
             ("publish/messages/expired", str(stats.messages_expired)),
             ("publish/messages/handed-over", str(stats.handed_over)),
             ("publish/messages/refused/queue-full", str(stats.refused_queue_full)),
+            ("publish/messages/refused/store-full", str(stats.refused_store_full)),
             ("retained messages/count", str(retained)),
             ("retained messages/dropped", str(stats.dropped_retained_limit)),
             ("subscriptions/count", str(subscriptions)),
@@ -212,6 +218,7 @@ class SysTopics:
             ("wills/published", str(stats.wills_published)),
             ("faults", str(stats.faults)),
             ("store/failures", str(stats.store_failures)),
+            ("store/refused", str(stats.store_refusals)),
         ]
         values.extend(self._load_values(now))
         return values

@@ -203,6 +203,14 @@ class DropExpired(Operation):
         self.now: Final = now
 
 
+# Why a request is refused.
+
+STORE_BROKEN: Final = 0
+STORE_FULL: Final = 1
+RETAINED_FULL: Final = 2
+"""It could not be done; there is no room in the store; there is none for retained messages."""
+
+
 # Requests, and what completes them.
 
 
@@ -320,12 +328,19 @@ class Done(Completion):
 
 @final
 class Failed(Completion):
-    """The request was refused and has no effect. `is_quota`: because a limit is reached."""
+    """The request was refused and has no effect; it may have one after a crash if the store is
+    broken. `kind` is `STORE_BROKEN`, `STORE_FULL` or `RETAINED_FULL`, `reason` for people.
+    """
 
-    def __init__(self, request_id: int, reason: str, is_quota: bool = False) -> None:
+    def __init__(self, request_id: int, reason: str, kind: int = STORE_BROKEN) -> None:
         super().__init__(request_id)
         self.reason: Final = reason
-        self.is_quota: Final = is_quota
+        self.kind: Final = kind
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room; for certain nothing of it is stored then."""
+        return self.kind != STORE_BROKEN
 
 
 @final

@@ -14,6 +14,7 @@ from mqtt_core._codes import (
     SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
     SUCCESS,
     TOPIC_FILTER_INVALID,
+    UNSPECIFIED_ERROR,
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
 )
 from mqtt_core._encode import encode
@@ -25,8 +26,8 @@ from mqtt_core.broker._auth import ASK, DENY, SUBSCRIBE_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._bursts import Bursts
 from mqtt_core.broker._channel import Channel
-from mqtt_core.broker._gating import Gating
-from mqtt_core.broker._particulars import make_options
+from mqtt_core.broker._gating import Gating, Reversible
+from mqtt_core.broker._particulars import Options, make_options
 from mqtt_core.broker._router import (
     is_malformed_share,
     is_shared,
@@ -41,6 +42,76 @@ _LEVELS_PER_FILTER: Final = 16
 _ANSWER_AROUND_BYTES: Final = 12  # what SUBACK has beside its reason codes, at most
 _ONLY_IF_NEW: Final = 1  # retain handling (3.8.3.1)
 _NEVER: Final = 2
+
+
+@final
+class Granting(Reversible):
+    """The subscriptions of one SUBSCRIBE, which are there already, and what was there before."""
+
+    __slots__ = ("_ws", "_bursts", "_session", "_level", "_packet_id", "_reasons", "_before")
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        bursts: Bursts,
+        session: Session,
+        level: int,
+        packet_id: int,
+        reasons: list[int],
+    ) -> None:
+        self._ws: Final = workspace
+        self._bursts: Final = bursts
+        self._session: Final = session
+        self._level: Final = level
+        self._packet_id: Final = packet_id
+        self._reasons: Final = reasons  # of its SUBACK, once all is stored
+        self._before: Final[dict[bytes, tuple[int, Options | None] | None]] = {}
+
+    def note(self, topic_filter: bytes) -> None:
+        """A filter is about to be subscribed to."""
+        session = self._session
+        if topic_filter in self._before:
+            return
+        subscriber = session.subscriptions.get(topic_filter)
+        known = None if subscriber is None else (subscriber.qos, subscriber.options)
+        self._before[topic_filter] = known
+        if session.granting is None:
+            session.granting = {}
+        session.granting[topic_filter] = self
+
+    def keep(self) -> None:
+        """It is stored."""
+        self._forget()
+
+    def take_back(self) -> bytes:
+        """As it was before; the SUBACK refuses. Empty if something else has happened to one of the
+        filters since."""
+        is_changed = self._forget() < len(self._before)
+        if is_changed:
+            return b""
+        session = self._session
+        router = self._ws.router
+        for topic_filter, known in self._before.items():
+            self._bursts.stop(session, topic_filter)
+            if known is None:
+                router.unsubscribe(session, topic_filter)
+            else:
+                router.subscribe(session, topic_filter, known[0], known[1])
+        reasons = [each if each >= UNSPECIFIED_ERROR else QUOTA_EXCEEDED for each in self._reasons]
+        return encode(SubAck(self._packet_id, tuple(reasons)), self._level)
+
+    def _forget(self) -> int:
+        """It is decided; returns to how many of its filters nothing has happened since."""
+        granting = self._session.granting
+        count = 0
+        if granting is not None:
+            for topic_filter in self._before:
+                if granting.get(topic_filter) is self:
+                    del granting[topic_filter]
+                    count += 1
+            if not granting:
+                self._session.granting = None
+        return count
 
 
 @final
@@ -81,6 +152,10 @@ class Subscribing:
         reasons: list[int] = []
         operations: list[Operation] = []
         wanted: list[Subscription] = []
+        level = channel.connection.level
+        granting: Granting | None = None
+        if session.key:
+            granting = Granting(ws, self._bursts, session, level, packet.packet_id, reasons)
         for at, subscription in enumerate(packet.subscriptions):
             utf8 = subscription.topic_filter.encode()
             reason = QUOTA_EXCEEDED
@@ -95,6 +170,8 @@ class Subscribing:
             options = make_options(
                 subscription.no_local, subscription.retain_as_published, identifier
             )
+            if granting is not None:
+                granting.note(utf8)
             is_new = ws.router.subscribe(session, utf8, qos, options)
             reasons.append(qos)
             if session.key:
@@ -105,7 +182,7 @@ class Subscribing:
         # [v3 MQTT-3.8.4-1] [v3 MQTT-3.8.4-2] [v3 MQTT-3.8.4-4] [v3 MQTT-3.9.3-1]
         # [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.9.3-1]
         suback = SubAck(packet.packet_id, tuple(reasons))
-        self._gating.ack_when_stored(channel, encode(suback, channel.connection.level), operations)
+        self._gating.ack_when_stored(channel, encode(suback, level), operations, granting)
         for subscription in wanted:
             qos = min(subscription.qos, ws.limits.maximum_qos)
             self._bursts.start(
@@ -183,6 +260,8 @@ class Subscribing:
             reasons.append(SUCCESS if was_there else NO_SUBSCRIPTION_EXISTED)
             if was_there:
                 self._bursts.stop(session, utf8)
+                if session.granting is not None:
+                    session.granting.pop(utf8, None)
                 if session.key:
                     operations.append(DeleteSubscription(session.key, utf8))
         # Answered whether or not anything was deleted.

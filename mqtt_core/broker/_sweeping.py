@@ -10,8 +10,8 @@ from typing import Final, final
 
 from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._deadlines import Timed
-from mqtt_core.broker._facts import FACT_ERROR
 from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._store import Completion, Done, DropExpired, Failed, Write
 from mqtt_core.broker._workspace import Workspace
 
@@ -72,9 +72,7 @@ class Sweeping(Timed):
 
     def not_swept(self, failure: Failed) -> None:
         """It has not: once more later."""
-        ws = self._ws
-        ws.stats.store_failures += 1
-        ws.tell("store.failed", severity=FACT_ERROR, detail=failure.reason)
+        note_refusal(self._ws, failure)
         self._arm()
 
 

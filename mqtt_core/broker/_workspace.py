@@ -79,6 +79,7 @@ class Workspace:
         "poll_left",
         "page_room",
         "put_off",
+        "refusals_told",
         "_last_id",
         "_last_number",
     )
@@ -127,6 +128,7 @@ class Workspace:
         self.poll_left = 0  # deliveries left to those that have input in this poll
         self.page_room = 0  # messages that may still be asked of the engine in this slice
         self.put_off: list[Channel] = []  # which must ask for theirs in the next
+        self.refusals_told: Final[dict[str, float]] = {}  # facts that are not told each time
         self._last_id = 0
         self._last_number = last_number
 

@@ -60,7 +60,7 @@ def rig_for_endings() -> Rig:
         unauthorized_publish="disconnect",
         queue_full_policy="disconnect",
         max_queued_messages=0,
-        retained_message_limit=0,
+        total_input_bytes=2_000,
         send_timeout_secs=10,
         request_timeout_secs=20,
         max_unread_answers_bytes=1_024,
@@ -94,7 +94,7 @@ def by_full_queue(client: Client) -> None:
 
 
 def by_quota(client: Client) -> None:
-    publish(client, "r", b"x", 1, retain=True)
+    client.send(b"\x30\xff\x7f" + bytes(2_001))  # a packet that has arrived in part
 
 
 def by_failed_store(client: Client) -> None:

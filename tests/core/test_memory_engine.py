@@ -6,6 +6,7 @@ import pytest
 
 from mqtt_core import Will, make_message
 from mqtt_core.broker import (
+    RETAINED_FULL,
     Append,
     Claimed,
     ClaimSession,
@@ -282,7 +283,7 @@ def test_a_write_takes_effect_as_a_whole_or_not_at_all(request_id: int) -> None:
     write(engine, first)
     engine.submit(Write(request_id, [append(1), second]))
     completions: list[Completion] = engine.take_completions()
-    assert all(isinstance(each, Failed) and each.is_quota for each in completions)
+    assert all(isinstance(each, Failed) and each.kind == RETAINED_FULL for each in completions)
     assert queue(engine) == []
     assert retained(engine) == ["a"]
 

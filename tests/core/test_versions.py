@@ -219,7 +219,7 @@ TABLE: Final[list[tuple[str, dict[str, LimitValue], Deed, str, str]]] = [
      "closed", "DISCONNECT 0x90, closed"),
     ("retained", {"retained_message_limit": 0},
      doing(lambda b: b.publish("t", qos=1, packet_id=1, retain=True)),
-     "closed", "DISCONNECT 0x97, closed"),
+     "closed", "PUBACK 0x97"),
     ("retained at qos 0", {"retained_message_limit": 0},
      doing(lambda b: b.publish("t", retain=True)), "", ""),
     ("slow", {"queue_full_policy": "disconnect", "max_queued_messages": 0}, slow_receiver,

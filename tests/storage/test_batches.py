@@ -11,6 +11,7 @@ from adapters.storage._database import open_database
 from adapters.storage._engine import BATCH_ROWS, HOPE_ROWS
 from mqtt_core import make_message
 from mqtt_core.broker import (
+    STORE_FULL,
     Append,
     Claimed,
     ClaimSession,
@@ -178,11 +179,11 @@ def test_messages_are_refused_above_the_high_mark_until_below_the_low_one(tmp_pa
     for number in range(3, 13):
         assert isinstance(driver.write(Append(number, MESSAGE, [Target(1, 1)])), Done)
     failed = driver.refused(Append(13, MESSAGE, [Target(1, 1)]))
-    assert failed.is_quota
+    assert failed.kind == STORE_FULL
     assert "10 of 10 messages" in failed.reason
     for number in range(3, 8):
         driver.write(Settle(1, number))
-    assert driver.refused(Append(14, MESSAGE, [Target(1, 1)])).is_quota
+    assert driver.refused(Append(14, MESSAGE, [Target(1, 1)])).is_full
     driver.record(Append(15, MESSAGE, [Target(1, 1, 9)]))  # nobody would hear of a refusal
     driver.write(Settle(1, 8), Settle(1, 15))
     assert isinstance(driver.write(Append(16, MESSAGE, [Target(1, 1)])), Done)
@@ -193,7 +194,7 @@ def test_messages_are_refused_above_the_high_mark_until_below_the_low_one(tmp_pa
 def test_sessions_are_refused_above_the_mark(tmp_path: Path) -> None:
     opened = Opened(tmp_path, StoreLimits(max_sessions=2))
     failed = opened.driver.refused(SaveSession(3, "e"))
-    assert failed.is_quota
+    assert failed.kind == STORE_FULL
     assert "sessions" in failed.reason
     assert isinstance(opened.driver.write(SaveSession(4, "c"), EndSession(1)), Done)
     opened.driver.write(EndSession(2))
@@ -210,9 +211,9 @@ def test_bytes_are_refused_above_the_mark_until_they_are_given_back(tmp_path: Pa
         number += 1
         assert number < 100
     assert isinstance(answer, Failed)
-    assert answer.is_quota
+    assert answer.kind == STORE_FULL
     assert "bytes" in answer.reason
-    assert driver.refused(PutRetained(big)).is_quota
+    assert driver.refused(PutRetained(big)).is_full
     driver.write(*(Settle(1, each) for each in range(3, number)))
     assert isinstance(driver.write(Append(number, big, [Target(1, 1)])), Done)
     assert opened.engine.used_bytes < 400_000
@@ -229,8 +230,8 @@ def test_limits_make_sense() -> None:
 def test_a_message_for_too_many_is_refused(tmp_path: Path) -> None:
     opened = Opened(tmp_path)
     targets = [Target(1, 1)] * ((1 << 20) + 1)
-    assert opened.driver.refused(Append(3, MESSAGE, targets)).is_quota
-    assert opened.driver.refused(Append(1 << 43, MESSAGE, [Target(1, 1)])).is_quota
+    assert opened.driver.refused(Append(3, MESSAGE, targets)).is_full
+    assert opened.driver.refused(Append(1 << 43, MESSAGE, [Target(1, 1)])).is_full
     opened.engine.close()
 
 

@@ -7,6 +7,7 @@ import pytest
 from mqtt_core import Will, make_message
 from mqtt_core import properties as props
 from mqtt_core.broker import (
+    RETAINED_FULL,
     Append,
     ClaimSession,
     DeleteRetained,
@@ -305,7 +306,7 @@ def test_a_write_takes_effect_as_a_whole_or_not_at_all(
     second = PutRetained(make_message("b", b"x"))
     driver.write(PutRetained(make_message("a", b"x")))
     failed = driver.refused(append(1), second)
-    assert failed.is_quota
+    assert failed.kind == RETAINED_FULL
     assert driver.numbers(1) == []
     assert list(driver.retained()) == ["a"]
 

@@ -10,6 +10,7 @@ import pytest
 from adapters.storage import Notice, SqliteEngine
 from mqtt_core import Will, make_message
 from mqtt_core.broker import (
+    STORE_FULL,
     Append,
     ClaimSession,
     Done,
@@ -158,7 +159,7 @@ def test_who_waits_is_refused_after_a_while_and_the_rest_is_kept(tmp_path: Path)
     disk.fail()
     driver.record(Settle(1, 2))
     failed = driver.refused(Append(3, MESSAGE, [Target(1, 1)]))
-    assert not failed.is_quota
+    assert failed.kind == STORE_FULL
     assert "no space is left" in failed.reason
     assert driver.numbers(1) == []
     assert isinstance(driver.write(Append(4, MESSAGE, [Target(1, 1)])), Failed)
