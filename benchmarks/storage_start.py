@@ -21,9 +21,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from adapters.storage import FSYNC, LEVELS, SqliteEngine
+from adapters.storage import SqliteEngine
 from mqtt_core import make_message
 from mqtt_core.broker import (
+    LEVEL_OS,
+    LEVELS,
     Append,
     Completion,
     Limits,
@@ -88,7 +90,7 @@ def memory_kib(field: str = "VmRSS") -> int:
 def build(folder: Path, messages: int, sessions: int) -> dict[str, object]:
     """Fill a store: each message for one session, all of them in turn."""
     began = time.perf_counter()
-    engine = SqliteEngine(folder, Limits(), level="os")
+    engine = SqliteEngine(folder, Limits(), level=LEVEL_OS)
     driver = Driver(engine)
     first = engine.last_number + 1
     operations: list[Operation] = []
@@ -155,7 +157,7 @@ def rate(folder: Path, level: str, seconds: float) -> dict[str, object]:
     shown: dict[str, object] = {"level": level}
     for size in BATCHES:
         part = folder / f"rate-{size}"
-        engine = SqliteEngine(part, Limits(), level=level)
+        engine = SqliteEngine(part, Limits(), level=LEVELS[level])
         driver = Driver(engine)
         driver.write([SaveSession(session, f"c{session}") for session in range(1, 101)])
         message = make_message("devices/1/command", b"x" * PAYLOAD_BYTES, 1)
@@ -198,7 +200,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--sessions", type=int, default=100_000)
-    parser.add_argument("--level", choices=LEVELS, default=FSYNC)
+    parser.add_argument("--level", choices=LEVELS, default="fsync")
     parser.add_argument("--seconds", type=float, default=3.0)
     options = parser.parse_args()
     if options.what == "build":

@@ -255,6 +255,7 @@ class Rig:
             self.now,
             self.wall,
             last_number=self.engine.last_number,
+            level=self.engine.level,
         )
 
     def open(self, name: str = "") -> Client:
@@ -472,6 +473,11 @@ class EngineAround:
     def last_number(self) -> int:
         """The greatest number in use."""
         return self.inner.last_number
+
+    @property
+    def level(self) -> int:
+        """Of what no client waits for."""
+        return self.inner.level
 
     def start(self, on_answers: Callable[[], None]) -> None:
         """A broker begins to work with it."""

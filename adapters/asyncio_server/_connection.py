@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final, cast, final
 
-from adapters.transport import RECEIVE_BYTES, Cancellable, Drive, gather
+from adapters.transport import RECEIVE_BYTES, Cancellable, Drive, Listener, gather
 from mqtt_core.broker import (
     CLOSE_AFTER_FLUSH,
     CLOSE_NOW,
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
     _channel: Channel
     _transport: asyncio.Transport
 
-    def __init__(self, drive: Drive, listener: str, peer: str) -> None:
+    def __init__(self, drive: Drive, listener: Listener, peer: str) -> None:
         self._drive = drive
         self._listener = listener
         self._peer = peer

@@ -117,7 +117,7 @@ class Server(ServerBase):
     async def _connect(self, listener: Listener, connected: socket.socket, peer: str) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Connection(self._drive, listener.url, peer), connected
+                lambda: Connection(self._drive, listener, peer), connected
             )
         except Exception as error:  # noqa: BLE001  this connection's fault alone
             connected.close()

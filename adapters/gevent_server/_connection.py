@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Final, final
 
-from adapters.transport import RECEIVE_BYTES, Drive, gather
+from adapters.transport import RECEIVE_BYTES, Drive, Listener, gather
 from mqtt_core.broker import (
     CLOSE_AFTER_FLUSH,
     CLOSE_NOW,
@@ -43,7 +43,7 @@ class Connection:
     )
 
     def __init__(
-        self, drive: Drive, loop: _Loop, connected: socket.socket, listener: str, peer: str
+        self, drive: Drive, loop: _Loop, connected: socket.socket, listener: Listener, peer: str
     ) -> None:
         self._drive = drive
         self._loop = loop

@@ -92,7 +92,7 @@ class _Acceptor:
         listener = self._listener
         for connected, peer in listener.accept_batch():
             try:
-                Connection(self._drive, self._loop, connected, listener.url, peer)
+                Connection(self._drive, self._loop, connected, listener, peer)
             except Exception as error:  # noqa: BLE001  this connection's fault alone
                 connected.close()
                 self._drive.fault(f"the connection of {peer} could not be taken", error)

@@ -12,13 +12,10 @@ from adapters.storage._errors import (
     StoreTooNewError,
     StoreUnavailableError,
 )
-from adapters.storage._limits import FSYNC, LEVELS, OS, StoreLimits
+from adapters.storage._limits import StoreLimits
 from adapters.storage._notices import Notice
 
 __all__ = [
-    "FSYNC",
-    "LEVELS",
-    "OS",
     "Notice",
     "Report",
     "SqliteEngine",

@@ -22,11 +22,24 @@ class Gathered:
     changed anything else.
     """
 
-    __slots__ = ("request_id", "operations", "live", "rests", "is_done", "retained")
+    __slots__ = (
+        "request_id",
+        "operations",
+        "level",
+        "taken",
+        "live",
+        "rests",
+        "is_done",
+        "retained",
+    )
 
-    def __init__(self, request_id: int, operations: list[Operation]) -> None:
-        self.request_id: Final = request_id
+    def __init__(
+        self, request_id: int, operations: list[Operation], level: int = 0, taken: int = 0
+    ) -> None:
+        self.request_id: Final = request_id  # 0 where nobody waits for an answer, or any more
         self.operations: Final = operations
+        self.level: Final = level  # that somebody waits for
+        self.taken: Final = taken  # bytes in memory of what has been answered already
         self.live = 0
         self.rests = False
         self.is_done = False
@@ -58,6 +71,8 @@ class Batch:
         "writes",
         "due",
         "is_urgent",
+        "level",
+        "taken",
         "added",
         "removed",
         "flights",
@@ -84,6 +99,8 @@ class Batch:
         self.writes: list[Gathered] = []
         self.due = 0.0
         self.is_urgent = False
+        self.level = 0  # the highest that somebody waits for
+        self.taken = 0  # bytes of what has been answered already
         # Deliveries, by identifier.
         self.added: Final[dict[int, Added]] = {}
         self.removed: Final[set[int]] = set()

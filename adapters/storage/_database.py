@@ -24,9 +24,9 @@ from adapters.storage._errors import (
     explain,
     is_damage,
 )
-from adapters.storage._limits import FSYNC
 from adapters.storage._loading import Loaded, Progress, load
 from adapters.storage._schema import migrate, schema_of
+from mqtt_core.broker import LEVEL_FSYNC
 
 NAME: Final = "iotd.db"
 """The database within the folder of a store."""
@@ -55,6 +55,16 @@ Connect = Callable[[str], sqlite3.Connection]
 def connect(path: str) -> sqlite3.Connection:
     """A connection as the engine wants it."""
     return sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+
+
+def synchronous(is_flushed: bool) -> str:
+    """The setting with which a commit is flushed to the disk or not, for `PRAGMA`. It costs nothing
+    to change between two transactions, and a commit that is flushed flushes all that were not: the
+    log is one file.
+
+    NORMAL flushes the log before it goes into the database: power loss costs its end only.
+    """
+    return f"synchronous={'FULL' if is_flushed else 'NORMAL'}"
 
 
 @final
@@ -131,6 +141,10 @@ class Database:
         self.connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         return self.free_pages() > _SPARE_PAGES
 
+    def flush(self) -> None:
+        """Have the disk take all that has been committed. Raises `sqlite3.Error`."""
+        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def suspect(self) -> None:
         """Damage has been met: let the next start look at everything."""
         try:
@@ -148,7 +162,7 @@ class Database:
 
 def open_database(
     folder: Path,
-    level: str,
+    level: int,
     *,
     may_start_empty: bool = False,
     on_progress: Progress | None = None,
@@ -235,7 +249,7 @@ def _refusals(folder: Path) -> Iterator[None]:
 
 
 def _open(
-    folder: Path, level: str, on_progress: Progress | None, connect: Connect
+    folder: Path, level: int, on_progress: Progress | None, connect: Connect
 ) -> tuple[sqlite3.Connection, int, Loaded, int]:
     path = folder / NAME
     connection = connect(str(path))
@@ -246,8 +260,7 @@ def _open(
         for pragma in (
             "auto_vacuum=INCREMENTAL",  # before the first table
             "journal_mode=WAL",
-            # NORMAL syncs the log before it goes into the database: power loss costs its end only.
-            f"synchronous={'FULL' if level == FSYNC else 'NORMAL'}",
+            synchronous(level >= LEVEL_FSYNC),
             "secure_delete=OFF",  # or each deletion would be written twice
             f"cache_size=-{_CACHE_KIB}",
             "temp_store=MEMORY",

@@ -25,12 +25,15 @@ from adapters.storage._database import Connect, Report, connect, open_database
 from adapters.storage._errors import explain
 from adapters.storage._folding import Folding
 from adapters.storage._index import MOST_NUMBERS, MOST_TARGETS, number_of
-from adapters.storage._limits import FSYNC, LEVELS, Mark, StoreLimits
+from adapters.storage._limits import Mark, StoreLimits
 from adapters.storage._loading import Progress
 from adapters.storage._notices import Notice, Notify, log_notice
 from adapters.storage._reading import Damage, Seen, read_queued, read_sessions, read_wills
 from adapters.storage._worker import NEVER, Commit, Fetch, Fetching, Stumble, Worker
 from mqtt_core.broker import (
+    LEVEL_FSYNC,
+    LEVEL_MEMORY,
+    LEVELS,
     RETAINED_FULL,
     STORE_BROKEN,
     STORE_FULL,
@@ -72,12 +75,17 @@ HOPE_S: Final = 0.002
 LAZY_S: Final = 0.01
 """How long a change stays in memory alone that nobody waits for."""
 
+TAKEN_BYTES: Final = 16 * 1024 * 1024
+"""What may be in memory alone of changes that were answered at once, about; with more of it, who
+asks for no more than memory waits as well."""
+
 PATIENCE_S: Final = 5.0
 """How long a commit is tried again before its writes are refused."""
 
 RETRY_S: Final = 1.0
 """Between attempts, once that has happened."""
 
+_OPERATION_BYTES: Final = 300
 _PURGED: Final = 256  # deliveries of sessions that are over, deleted with each batch
 _NO_RETAINED: Final = "the limit of retained messages is reached"
 _NO_MORE: Final = "the store has no identifiers left for that many messages"
@@ -88,9 +96,10 @@ class SqliteEngine:
     """An `Engine` that keeps everything in a database in `folder`.
 
     Making one opens the store, which takes as long as reading its index (`on_progress` is told);
-    raises `StoreError` where that fails. `level` is what acknowledged means: `fsync` or `os`.
-    `may_start_empty` lets it go on without a database that could not be read. `on_notice` is told
-    what there is to log, on the thread of the loop. `connect` makes connections to SQLite.
+    raises `StoreError` where that fails. `level` is that of changes that no client waits for, and
+    of listeners that have none of their own. `may_start_empty` lets it go on without a database
+    that could not be read. `on_notice` is told what there is to log, on the thread of the loop.
+    `connect` makes connections to SQLite.
     """
 
     def __init__(
@@ -99,7 +108,7 @@ class SqliteEngine:
         limits: Limits,
         store_limits: StoreLimits | None = None,
         *,
-        level: str = FSYNC,
+        level: int = LEVEL_FSYNC,
         may_start_empty: bool = False,
         on_progress: Progress | None = None,
         on_notice: Notify = log_notice,
@@ -109,8 +118,9 @@ class SqliteEngine:
         patience_s: float = PATIENCE_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        if level not in LEVELS:
+        if level not in LEVELS.values():
             raise ValueError(f"a level of durability is one of {LEVELS}, not {level!r}")
+        self.level: Final = level
         database = open_database(
             folder,
             level,
@@ -129,10 +139,12 @@ class SqliteEngine:
         for message in loaded.retained:
             self._retained.put(message)
             self._folding.note_retained(message)
-        self._worker: Final = Worker(database, patience_s)
+        self._worker: Final = Worker(database, level, patience_s)
         self._completions: list[Completion] = []
         self._outstanding: Final[deque[Commit | Fetch]] = deque()
         self._commits = 0  # of which writes
+        self._taken = 0  # bytes of what has been answered and is not stored yet
+        self._is_flushed = True  # the disk has all that has been committed
         self._epoch = 0
         self._retry_at = 0.0  # while the disk refuses, when it is tried again
         self._is_troubled = False
@@ -217,11 +229,20 @@ class SqliteEngine:
             if refusal is not None:
                 self._completions.append(refusal)
                 return
-        self._gather(Gathered(request.request_id, operations))
+        if request.request_id and request.level == LEVEL_MEMORY and self._taken < TAKEN_BYTES:
+            self._take(request)
+        else:
+            self._gather(Gathered(request.request_id, operations, request.level))
         batch = self._folding.batch
         if len(batch.writes) >= BATCH_ROWS or len(batch.added) >= BATCH_ROWS:
             if batch.size >= (BATCH_ROWS if batch.is_urgent else HOPE_ROWS):
                 self._hand_over()
+
+    def _take(self, request: Write) -> None:
+        """A write is answered at once, and stored with those that nobody waits for."""
+        write = Gathered(0, request.operations, 0, _size_of(request.operations))
+        self._gather(write)
+        self._completions.append(Done(request.request_id, write.retained))
 
     def _gather(self, write: Gathered) -> None:
         """Let a write take effect, and see what it waits for."""
@@ -230,10 +251,16 @@ class SqliteEngine:
         folding.fold(write)
         request_id = write.request_id
         is_settled = not (batch.writes or self._commits)
+        if write.level == LEVEL_FSYNC and not self._is_flushed:
+            is_settled = False
         if write.rests or write.live or not is_settled:
-            # One that changes nothing would, perhaps, if one before it is refused.
+            # One that changes nothing would, perhaps, if one before it is refused, or lost.
             batch.writes.append(write)
+            batch.taken += write.taken
+            self._taken += write.taken
             write.rests = write.rests or not write.live
+            if request_id and write.level > batch.level:
+                batch.level = write.level
             if request_id and write.rests:
                 batch.is_urgent = True
             elif not batch.is_empty:
@@ -248,6 +275,8 @@ class SqliteEngine:
             folding.cancelled.clear()
             if batch.is_empty and not batch.is_urgent and not self._commits:
                 batch.writes.clear()
+                self._taken -= batch.taken
+                batch.taken = 0
                 batch.due = 0.0
                 self._worker.due_at = NEVER
 
@@ -400,7 +429,7 @@ class SqliteEngine:
         folding.purge(_PURGED)
         batch = folding.batch
         folding.batch = Batch(batch.serial + 1)
-        job = Commit(batch, self._epoch)
+        job = Commit(batch, batch.level or self.level, self._epoch)
         self._outstanding.append(job)
         self._commits += 1
         self._worker.due_at = NEVER
@@ -450,6 +479,8 @@ class SqliteEngine:
             self._refuse(job)
             return
         self._retry_at = 0.0
+        self._taken -= job.batch.taken
+        self._is_flushed = job.level >= LEVEL_FSYNC
         if self._is_troubled:
             self._is_troubled = False
             self._on_notice(Notice.recovered())
@@ -491,6 +522,7 @@ class SqliteEngine:
         reads = [each for each in self._outstanding if isinstance(each, Fetch)]
         self._outstanding.clear()
         self._commits = 0
+        self._taken = 0
         self._epoch += 1
         self._retry_at = monotonic() + self._retry_s
         folding = self._folding
@@ -511,6 +543,16 @@ class SqliteEngine:
                     self._gather(write)
         for read in reads:
             self._read(read.request, True)
+
+
+def _size_of(operations: list[Operation]) -> int:
+    """About how much memory operations take until they are stored."""
+    size = 0
+    for operation in operations:
+        size += _OPERATION_BYTES
+        if isinstance(operation, (Append, PutRetained)):
+            size += operation.message.size_bytes
+    return size
 
 
 def _is_empty(completion: Completion) -> bool:

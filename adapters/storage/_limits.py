@@ -1,15 +1,8 @@
-"""How much a store may hold, and how its disk is used."""
+"""How much a store may hold."""
 
 from __future__ import annotations
 
 from typing import Final, final
-
-FSYNC: Final = "fsync"
-OS: Final = "os"
-
-LEVELS: Final = (FSYNC, OS)
-"""`fsync`: what is acknowledged survives power loss. `os`: it survives the end of the process, and
-power loss costs what came last."""
 
 
 @final

@@ -15,11 +15,11 @@ from time import monotonic
 from typing import Final, NamedTuple, final
 
 from adapters.storage._batch import Batch
-from adapters.storage._database import Database
+from adapters.storage._database import Database, synchronous
 from adapters.storage._errors import explain, is_damage, is_full
 from adapters.storage._reading import Damage
 from adapters.storage._writing import Rows, write_rows
-from mqtt_core.broker import Completion, Request
+from mqtt_core.broker import LEVEL_FSYNC, Completion, Request
 
 NEVER: Final = float("inf")
 _FIRST_PAUSE_S: Final = 0.05
@@ -32,11 +32,12 @@ Fetching = Callable[[sqlite3.Connection, list[Damage]], Completion]
 class Commit:
     """A batch to be written."""
 
-    __slots__ = ("batch", "rows", "epoch", "failure", "is_full")
+    __slots__ = ("batch", "rows", "level", "epoch", "failure", "is_full")
 
-    def __init__(self, batch: Batch, epoch: int) -> None:
+    def __init__(self, batch: Batch, level: int, epoch: int) -> None:
         self.batch: Final = batch
         self.rows: Final = Rows(batch)
+        self.level: Final = level  # of its commit
         self.epoch: Final = epoch
         self.failure = ""
         self.is_full = False  # for want of space
@@ -86,12 +87,14 @@ class Worker:
     from the thread when there is a result, and when the time set by `set_alarm` has come.
     """
 
-    def __init__(self, database: Database, patience_s: float) -> None:
+    def __init__(self, database: Database, level: int, patience_s: float) -> None:
         self.results: Final[deque[Result]] = deque()
         self.used_bytes = database.used_bytes()
         self.due_at = NEVER
         self._database: Final = database
         self._connection: Final = database.connection
+        self._flushes = level >= LEVEL_FSYNC  # as the connection is set
+        self._is_flushed = True  # the disk has all that has been committed
         self._patience_s: Final = patience_s
         self._jobs: Final[deque[Commit | Fetch]] = deque()
         self._changed: Final = threading.Condition()
@@ -193,7 +196,7 @@ class Worker:
         until = NEVER
         pause = _FIRST_PAUSE_S
         while True:
-            trouble = self._try(job.rows)
+            trouble = self._try(job.rows, job.level >= LEVEL_FSYNC)
             if trouble is None:
                 self._is_sick = False
                 self._may_tidy = True
@@ -214,14 +217,20 @@ class Worker:
                 self._changed.wait(min(pause, until - now))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _try(self, rows: Rows) -> _Trouble | None:
+    def _try(self, rows: Rows, is_flushed: bool) -> _Trouble | None:
         """Write a batch, or nothing of it. Returns what went wrong, but never the error itself,
         which would keep statements of SQLite alive."""
         connection = self._connection
         try:
+            if is_flushed != self._flushes:
+                connection.execute(f"PRAGMA {synchronous(is_flushed)}")
+                self._flushes = is_flushed
+            changes = connection.total_changes
             connection.execute("BEGIN IMMEDIATE")
             write_rows(connection, rows)
             connection.execute("COMMIT")
+            if is_flushed and not self._is_flushed and connection.total_changes == changes:
+                self._database.flush()  # no page was written, so that SQLite did not
         except Exception as error:  # noqa: BLE001  whatever it is, nothing of the batch is stored
             try:
                 if connection.in_transaction:
@@ -229,6 +238,7 @@ class Worker:
             except sqlite3.Error:
                 pass  # the first error says more
             return _Trouble(self._explained(error), _is_hopeless(error), is_full(error))
+        self._is_flushed = is_flushed
         try:
             self.used_bytes = self._database.used_bytes()
         except sqlite3.Error:

@@ -16,6 +16,7 @@ from adapters.transport._drive import (
 from adapters.transport._listen import (
     ACCEPT_RETRY_S,
     DEFAULT_PORT,
+    OPTIONS,
     SCHEMES,
     ListenAddress,
     Listener,
@@ -29,6 +30,7 @@ from adapters.transport._server import RecoveryError, ServerBase
 __all__ = [
     "ACCEPT_RETRY_S",
     "DEFAULT_PORT",
+    "OPTIONS",
     "RECEIVE_BYTES",
     "SCHEMES",
     "Authenticator",

@@ -137,6 +137,7 @@ class Drive:
             time(),
             version=version,
             last_number=self.engine.last_number,
+            level=self.engine.level,
         )
         # What the core keeps as a plain object is a `Sendable`.
         self._take_dirty = cast("Callable[[int], list[_Flushable]]", self.broker.take_dirty)
@@ -225,10 +226,10 @@ class Drive:
 
     # Connections
 
-    def open(self, listener: str, peer: str, connection: Sendable) -> Channel:
+    def open(self, listener: Listener, peer: str, connection: Sendable) -> Channel:
         """A channel for a new connection. Each `open` is followed by one `close`."""
         self.wake()
-        channel = self.broker.open(listener, peer, self.now)
+        channel = self.broker.open(listener.url, peer, self.now, listener.level)
         channel.transport = connection
         self._connections += 1
         return channel

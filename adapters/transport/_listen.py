@@ -10,8 +10,13 @@ from collections.abc import Sequence
 from typing import Final, final
 from urllib.parse import urlsplit
 
+from mqtt_core.broker import LEVELS
+
 SCHEMES: Final = ("tcp",)
 """The schemes a listen URL may have."""
+
+OPTIONS: Final = {"durability": tuple(LEVELS)}
+"""The options that a listen URL may have, each with its values."""
 
 DEFAULT_PORT: Final = 1883
 """The port registered for MQTT over TCP; used when a URL names none."""
@@ -41,19 +46,24 @@ class ListenError(Exception):
 
 @final
 class ListenAddress:
-    """One address to listen on, `tcp://HOST:PORT`."""
+    """One address to listen on, `tcp://HOST:PORT`, and its options, `?NAME=VALUE`.
 
-    __slots__ = ("host", "port", "scheme")
+    `durability` is the name of a level, see `LEVELS`; empty for that of the store.
+    """
 
-    def __init__(self, host: str, port: int, scheme: str = "tcp") -> None:
+    __slots__ = ("durability", "host", "port", "scheme")
+
+    def __init__(self, host: str, port: int, scheme: str = "tcp", durability: str = "") -> None:
         self.host: Final = host
         self.port: Final = port
         self.scheme: Final = scheme
+        self.durability: Final = durability
 
     @property
     def url(self) -> str:
-        """The address as a URL, IPv6 hosts in brackets."""
-        return f"{self.scheme}://{name_of((self.host, self.port))}"
+        """The address as a URL, IPv6 hosts in brackets, with its options."""
+        options = f"?durability={self.durability}" if self.durability else ""
+        return f"{self.scheme}://{name_of((self.host, self.port))}{options}"
 
     @property
     def is_loopback(self) -> bool:
@@ -77,15 +87,37 @@ def listen_address(url: str) -> ListenAddress:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ListenError(url, f"{error}; write tcp://HOST:PORT, IPv6 as [HOST]") from None
-    if parts.path or parts.query or parts.fragment or "@" in rest:
-        raise ListenError(url, "only a host and a port may follow the scheme: tcp://HOST:PORT")
+    if parts.path or parts.fragment or "@" in rest:
+        raise ListenError(
+            url,
+            "only a host and a port may follow the scheme, and options: tcp://HOST:PORT?NAME=VALUE",
+        )
     if not host or host == "*":
         raise ListenError(
             url,
             "it names no host: write 127.0.0.1 for this machine alone, "
             "0.0.0.0 for every IPv4 interface or [::] for every IPv6 interface",
         )
-    return ListenAddress(host, DEFAULT_PORT if port is None else port, scheme)
+    options = _options(url, parts.query)
+    durability = options.get("durability", "")
+    return ListenAddress(host, DEFAULT_PORT if port is None else port, scheme, durability)
+
+
+def _options(url: str, query: str) -> dict[str, str]:
+    """The options of a listen URL by name. Raises `ListenError`."""
+    options: dict[str, str] = {}
+    for option in query.split("&") if query else ():
+        name, _, value = option.partition("=")
+        allowed = OPTIONS.get(name)
+        if allowed is None:
+            known = ", ".join(OPTIONS)
+            raise ListenError(url, f"there is no option {name!r} of listeners; allowed: {known}")
+        if value not in allowed:
+            raise ListenError(url, f"{name} is one of {', '.join(allowed)}, not {value!r}")
+        if name in options:
+            raise ListenError(url, f"{name} is there twice; keep one of them")
+        options[name] = value
+    return options
 
 
 def name_of(address: SocketAddress) -> str:
@@ -96,13 +128,18 @@ def name_of(address: SocketAddress) -> str:
 
 @final
 class Listener:
-    """A bound socket and the URL it answers to once it listens, with the port it really has."""
+    """A bound socket and the URL it answers to once it listens, with the port it really has.
 
-    __slots__ = ("_address", "error", "is_drained", "socket", "url")
+    `level` says how durable a change is before a client of this listener is answered; 0 where that
+    is left to the store.
+    """
+
+    __slots__ = ("_address", "error", "is_drained", "level", "socket", "url")
 
     def __init__(self, bound: socket.socket, address: ListenAddress) -> None:
         self.socket: Final = bound
         self.url: Final = f"{address.scheme}://{name_of(bound.getsockname())}"
+        self.level: Final = LEVELS[address.durability] if address.durability else 0
         self._address: Final = address
         self.is_drained = True
         self.error: OSError | None = None

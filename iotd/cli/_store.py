@@ -8,7 +8,7 @@ from typing import Final
 from adapters.operations import Log
 from iotd.cli._program import CannotRunError
 from iotd.config import Settings, printable
-from mqtt_core.broker import Engine
+from mqtt_core.broker import LEVELS, Engine
 
 _PROGRESS_INTERVAL_S: Final = 1.0
 
@@ -42,7 +42,7 @@ def open_store(settings: Settings, log: Log) -> Engine | None:
             folder,
             settings.limits,
             limits,
-            level=settings.durability,
+            level=LEVELS[settings.durability],
             may_start_empty=settings.may_start_empty,
             on_progress=on_progress,
             on_notice=on_notice,

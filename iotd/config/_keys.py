@@ -13,7 +13,7 @@ import msgspec
 
 from iotd.config._problems import shown
 from iotd.config._records import Rule, User
-from mqtt_core.broker import LIMITS, Limit
+from mqtt_core.broker import LEVELS, LIMITS, Limit
 
 Value = bool | int | float | str | tuple[str, ...] | tuple[User, ...] | tuple[Rule, ...]
 
@@ -210,7 +210,7 @@ _SECRET: Final = f"text of {_SECRET_LENGTH} characters or more, or empty"
 _RUNTIMES: Final = ("asyncio", "gevent")
 _FORMATS: Final = ("human", "json")
 _LEVELS: Final = ("debug", "info", "warning", "error")
-_DURABILITIES: Final = ("os", "fsync")
+_DURABILITIES: Final = tuple(LEVELS)
 _FOLDER: Final = "the path of a folder"
 _LARGEST_AMOUNT: Final = 2**53
 _AMOUNT: Final = f"a whole number from 0 to {_LARGEST_AMOUNT:,}"
@@ -225,7 +225,9 @@ _PLAIN_KEYS: Final = (
         _ADDRESSES,
         "Where to accept connections: `tcp://HOST:PORT`, several if wanted, IPv6 hosts in "
         "brackets. Other machines reach the broker only at an address that is not loopback, such "
-        "as `tcp://0.0.0.0:1883`; port 0 takes any free port.",
+        "as `tcp://0.0.0.0:1883`; port 0 takes any free port. With `?durability=LEVEL` behind it, "
+        "such as `tcp://127.0.0.1:1884?durability=os`, an address has a level of its own in place "
+        "of `storage.durability`.",
         accept=_accept_addresses,
         flags=("--listen",),
     ),
@@ -302,8 +304,10 @@ _PLAIN_KEYS: Final = (
         "durability",
         "fsync",
         _one_of(*_DURABILITIES),
-        "What an acknowledged message survives: `fsync` a loss of power, `os` the end of the "
-        "program by whatever cause, but not that of the machine.",
+        "What an acknowledged message survives: `fsync` a loss of power; `os` the end of the "
+        "program by whatever cause, but not that of the machine; `memory` the end of the program "
+        "in good order, since nothing waits for the disk. A listener may have a level of its own, "
+        "see `server.listen_addresses`.",
         accept=_accept_choice(*_DURABILITIES),
     ),
     Key(

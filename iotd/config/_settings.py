@@ -74,7 +74,7 @@ class Settings:
 
     @property
     def durability(self) -> str:
-        """`fsync` or `os`."""
+        """`fsync`, `os` or `memory`."""
         return cast(str, self.values["storage.durability"])
 
     @property

@@ -32,6 +32,7 @@ from mqtt_core.broker._broker import GRACEFUL, IMMEDIATE, RUNNING, Broker
 from mqtt_core.broker._causes import EOF_BY_PEER, TRANSPORT_ERROR, cause_name, publishes_will
 from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
+from mqtt_core.broker._levels import LEVEL_FSYNC, LEVEL_MEMORY, LEVEL_OS, LEVELS
 from mqtt_core.broker._limit import Limit, LimitValue
 from mqtt_core.broker._limits import LIMITS, Limits
 from mqtt_core.broker._memory_engine import MemoryEngine
@@ -104,6 +105,10 @@ __all__ = [
     "FILTER_LEVEL_BYTES",
     "GRACEFUL",
     "IMMEDIATE",
+    "LEVELS",
+    "LEVEL_FSYNC",
+    "LEVEL_MEMORY",
+    "LEVEL_OS",
     "LIMITS",
     "MESSAGE_OVERHEAD_BYTES",
     "NOT_AUTHORIZED",

@@ -36,6 +36,7 @@ from mqtt_core.broker._exchanging import Exchanging
 from mqtt_core.broker._facts import FACT_ERROR, Fact, shown
 from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._incoming import Incoming
+from mqtt_core.broker._levels import LEVEL_FSYNC
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
 from mqtt_core.broker._queues import Queues
@@ -82,7 +83,7 @@ class Broker:
 
     `entropy(n)` gives n bytes that nobody can guess, `now` is the present on the monotonic
     clock, `wall` in unix seconds, `version` the text of `$SYS/broker/version`, and
-    `last_number` that of the storage engine.
+    `last_number` and `level` those of the storage engine.
     """
 
     __slots__ = (
@@ -116,8 +117,9 @@ class Broker:
         wall: float,
         version: str = "iotd",
         last_number: int = 0,
+        level: int = LEVEL_FSYNC,
     ) -> None:
-        ws = Workspace(limits, policy, entropy, now, wall, last_number)
+        ws = Workspace(limits, policy, entropy, now, wall, last_number, level)
         self._ws: Final = ws
         self.stats: Final[Stats] = ws.stats
         self.limits: Final = limits
@@ -180,8 +182,9 @@ class Broker:
 
     # Connections
 
-    def open(self, listener: str, peer: str, now: float) -> Channel:
-        """A connection has been accepted. Look at `close`: it may be one too many."""
+    def open(self, listener: str, peer: str, now: float, level: int = 0) -> Channel:
+        """A connection has been accepted. Look at `close`: it may be one too many. `level` says how
+        durable a change is before its client is answered; 0 is the level of the broker."""
         ws = self._ws
         ws.now = now
         connection = Connection(
@@ -196,7 +199,9 @@ class Broker:
             now=now,
         )
         key = ws.next_id()
-        channel = Channel(self, key, listener, peer, connection, ws.limits.linger_limit_bytes)
+        channel = Channel(
+            self, key, listener, peer, connection, ws.limits.linger_limit_bytes, level or ws.level
+        )
         is_half_full = ws.stats.half_connected >= ws.limits.max_half_connected
         channel.is_over_limit = ws.stats.connections >= ws.limits.max_connections
         self._endings.opened(channel)

@@ -60,6 +60,7 @@ class Channel(Work):
         "key",
         "listener",
         "peer",
+        "level",
         "transport",
         "connection",
         "output",
@@ -109,12 +110,14 @@ class Channel(Work):
         peer: str,
         connection: Connection,
         linger_left: int,
+        level: int,
     ) -> None:
         super().__init__()
         self._broker: Final = broker
         self.key: Final = key
         self.listener: Final = listener
         self.peer: Final = peer
+        self.level: Final = level  # of what its client is answered
         self.connection: Final = connection
         self.output: Final[Output] = connection.output
         self.transport: object = None

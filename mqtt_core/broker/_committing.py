@@ -208,9 +208,21 @@ class Committing:
         ws = self._ws
         commitment.outstanding += 1
         part = Part(self, commitment, resting, others)
-        ws.submit(Write(ws.next_id(), operations), part)
+        ws.submit(Write(ws.next_id(), operations, self._level(commitment, resting)), part)
         if part.channel is not None:
             ws.hold_back(part.channel, commitment.message.size_bytes)
+
+    def _level(self, commitment: Commitment, resting: Resting | None) -> int:
+        """How durable a part must be: its publisher waits for it, and so do those who get it at
+        QoS 2, to whom its packet identifier must not be given twice."""
+        channel = commitment.channel
+        level = self._ws.level if channel is None else channel.level
+        if resting is not None:
+            for session, _, _ in resting.gated:
+                receiver = session.channel
+                if receiver is not None and receiver.level > level:
+                    level = receiver.level
+        return level
 
     def complete(self, commitment: Commitment, packet: Publish | None) -> None:
         """All parts have been added: acknowledge when they are stored."""

@@ -333,7 +333,8 @@ class Connecting:
                 known.will.is_stored = False
             operations.append(SaveWill(client_id, connect.will))
         if operations:
-            ws.submit(Write(ws.next_id(), operations), PendingCommit(self, attempt))
+            write = Write(ws.next_id(), operations, attempt.channel.level)
+            ws.submit(write, PendingCommit(self, attempt))
         else:
             self.committed(attempt)
 

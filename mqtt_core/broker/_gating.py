@@ -60,7 +60,8 @@ class Gating:
         if operations:
             request_id = ws.next_id()
             size = len(operations) * _OPERATION_BYTES
-            ws.submit(Write(request_id, operations), PendingAck(self, channel, ack, size, done))
+            write = Write(request_id, operations, channel.level)
+            ws.submit(write, PendingAck(self, channel, ack, size, done))
             ws.hold_back(channel, size)
 
     def stored(self, channel: Channel, ack: GatedAck, size_bytes: int) -> None:

@@ -349,7 +349,8 @@ class Handing:
     def _submit(self, handover: Handover, batch: Batch) -> None:
         if batch.operations:
             handover.outstanding += 1
-            self._ws.submit(Write(self._ws.next_id(), batch.operations), batch)
+            ws = self._ws
+            ws.submit(Write(ws.next_id(), batch.operations, ws.level), batch)
 
     def moved(self, handover: Handover, batch: Batch) -> None:
         """A batch is stored: its messages can be sent."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
+from mqtt_core.broker._levels import LEVEL_MEMORY
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._particulars import Options
 from mqtt_core.broker._retained import Position, RetainedMessages
@@ -143,6 +144,11 @@ class MemoryEngine:
     def last_number(self) -> int:
         """The greatest number of a message or session, 0 for none."""
         return self._last_number
+
+    @property
+    def level(self) -> int:
+        """Nothing survives the process, whatever is asked for."""
+        return LEVEL_MEMORY
 
     def start(self, on_answers: Callable[[], None]) -> None:
         """A broker begins to work with what is here. Its answers are there at once, so it is never

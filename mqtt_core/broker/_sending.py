@@ -326,7 +326,9 @@ class Sending:
         """Send once `operation` is stored."""
         gated.retry = None
         pending = GatedWrite(self, session, gated, operation)
-        self._ws.submit(Write(self._ws.next_id(), [operation]), pending)
+        channel = session.channel
+        level = self._ws.level if channel is None else channel.level
+        self._ws.submit(Write(self._ws.next_id(), [operation], level), pending)
 
     def release(self, session: Session, packet_id: int) -> None:
         """PUBREC has come for a stored message, or need not: PUBREL leaves when that is stored."""

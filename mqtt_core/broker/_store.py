@@ -7,8 +7,8 @@ on a change (an acknowledgement, say) waits for its completion. The contract of 
   decided since, in any order, each request once.
 - Operations take effect in the order submitted; a read sees every write submitted before it
   that has not failed.
-- A `Write` takes effect as a whole or fails as a whole. One with request id 0 wants no
-  completion.
+- A `Write` takes effect as a whole or fails as a whole. It is done when it is as durable as its
+  level asks for, or more so. One with request id 0 wants no completion, and its level says nothing.
 - Any request may be refused with `Failed`.
 
 A broker that starts reads back what there is, before its first client: `ReadSessions`, then
@@ -22,6 +22,7 @@ from typing import Final, Protocol, final
 
 from mqtt_core._message import Message
 from mqtt_core._packets import Will
+from mqtt_core.broker._levels import LEVEL_FSYNC
 from mqtt_core.broker._particulars import Options, Particulars
 
 # Operations: what changes.
@@ -223,11 +224,14 @@ class Request:
 
 @final
 class Write(Request):
-    """Operations that take effect together."""
+    """Operations that take effect together; `Done` once they are as durable as `level` says."""
 
-    def __init__(self, request_id: int, operations: list[Operation]) -> None:
+    def __init__(
+        self, request_id: int, operations: list[Operation], level: int = LEVEL_FSYNC
+    ) -> None:
         super().__init__(request_id)
         self.operations: Final = operations
+        self.level: Final = level
 
 
 @final
@@ -316,7 +320,7 @@ class Completion:
 
 @final
 class Done(Completion):
-    """The write is as durable as the level asked for.
+    """The write is at least as durable as its level asks for.
 
     `retained` is the number of retained messages, -1 where the engine does not say.
     """
@@ -488,6 +492,12 @@ class Engine(Protocol):
         """The greatest number of a message or session that it has ever seen, 0 for none, as far as
         any of them may still be there; a broker that is made for it goes on from there. Known
         before `start`."""
+        ...
+
+    @property
+    def level(self) -> int:
+        """How durable it makes what no client waits for, and what it is asked by clients of a
+        listener without a level of its own. Known before `start`."""
         ...
 
     def start(self, on_answers: Callable[[], None]) -> None:

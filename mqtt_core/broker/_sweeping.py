@@ -58,7 +58,7 @@ class Sweeping(Timed):
 
     def _sweep(self) -> None:
         ws = self._ws
-        ws.submit(Write(ws.next_id(), [DropExpired(ws.wall)]), PendingSweep(self))
+        ws.submit(Write(ws.next_id(), [DropExpired(ws.wall)], ws.level), PendingSweep(self))
 
     def swept(self, completion: Completion) -> None:
         """The engine has forgotten them, and may say how many messages are left."""

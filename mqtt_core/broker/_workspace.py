@@ -47,6 +47,7 @@ class Workspace:
         "limits",
         "policy",
         "entropy",
+        "level",
         "now",
         "wall_offset",
         "stats",
@@ -92,10 +93,12 @@ class Workspace:
         now: float,
         wall: float,
         last_number: int,
+        level: int,
     ) -> None:
         self.limits: Final = limits
         self.policy: Final = policy
         self.entropy: Final = entropy
+        self.level: Final = level  # of what no client waits for
         self.now = now
         self.wall_offset: Final = wall - now
         self.stats: Final = Stats()
@@ -310,7 +313,7 @@ class Workspace:
             if isinstance(last, Write) and not last.request_id:
                 last.operations.append(operation)
                 return
-        self.requests.append(Write(0, [operation]))
+        self.requests.append(Write(0, [operation], self.level))
 
     def tell(
         self,

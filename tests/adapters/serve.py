@@ -20,13 +20,14 @@ import time
 from collections.abc import Callable
 
 from adapters.transport import RecoveryError
-from mqtt_core.broker import Completion, Engine, Fact, Failed, Limits, Request
+from mqtt_core.broker import LEVEL_MEMORY, Completion, Engine, Fact, Failed, Limits, Request
 
 
 class SilentEngine:
     """An engine that takes requests and never answers any, or refuses them all."""
 
     last_number = 0
+    level = LEVEL_MEMORY
 
     def __init__(self, refuses: bool) -> None:
         self._refuses = refuses

@@ -74,6 +74,11 @@ class ThreadedEngine:
         """That of the memory engine."""
         return self._engine.last_number
 
+    @property
+    def level(self) -> int:
+        """That of the memory engine."""
+        return self._engine.level
+
     def start(self, on_answers: Callable[[], None]) -> None:
         """Begin to work."""
         self.on_answers = on_answers
@@ -261,6 +266,11 @@ class FailingEngine:
     def last_number(self) -> int:
         """That of the memory engine."""
         return self._engine.last_number
+
+    @property
+    def level(self) -> int:
+        """That of the memory engine."""
+        return self._engine.level
 
     def start(self, on_answers: Callable[[], None]) -> None:
         """There is nothing to begin."""

@@ -43,6 +43,10 @@ class RefusingEngine:
     def last_number(self) -> int:
         return self._engine.last_number
 
+    @property
+    def level(self) -> int:
+        return self._engine.level
+
     def start(self, on_answers: Callable[[], None]) -> None:
         self._engine.start(on_answers)
 

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from adapters.storage import OS, SqliteEngine
+from adapters.storage import SqliteEngine
 from mqtt_core.broker import (
+    LEVEL_OS,
     Claimed,
     ClaimSession,
     Completion,
@@ -155,7 +156,7 @@ def sqlite(folder: Path, limits: Limits, disk: Disk) -> SqliteEngine:
     return SqliteEngine(
         folder,
         limits,
-        level=OS,
+        level=LEVEL_OS,
         connect=disk.connect,
         hope_s=WAIT_S,
         lazy_s=WAIT_S,

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from adapters.storage import OS, Notice, SqliteEngine, StoreLimits
+from adapters.storage import Notice, SqliteEngine, StoreLimits
 from adapters.storage._database import open_database
 from adapters.storage._engine import BATCH_ROWS, HOPE_ROWS
 from mqtt_core import make_message
 from mqtt_core.broker import (
+    LEVEL_OS,
     STORE_FULL,
     Append,
     Claimed,
@@ -247,7 +248,7 @@ def test_space_is_given_back_while_it_runs(tmp_path: Path) -> None:
     assert opened.disk.has_tidied.wait(WAIT_S)
     opened.engine.close()
     assert not (tmp_path / "iotd.db-wal").exists()
-    database = open_database(tmp_path, OS)
+    database = open_database(tmp_path, LEVEL_OS)
     while database.give_back():
         pass
     assert database.free_pages() * database.page_bytes < 10_000_000

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from adapters.storage import (
-    OS,
     Notice,
     SqliteEngine,
     StoreDamagedError,
@@ -26,6 +25,7 @@ from adapters.storage._database import _SUSPECT, NAME
 from adapters.storage._schema import APPLICATION_ID, MIGRATIONS, migrate, schema_of
 from mqtt_core import Will, make_message
 from mqtt_core.broker import (
+    LEVEL_OS,
     Append,
     ClaimSession,
     Done,
@@ -171,8 +171,8 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_level_is_one_of_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="level of durability"):
-        SqliteEngine(tmp_path, Limits(), level="memory")
-    engine = SqliteEngine(tmp_path, Limits(), level=OS)
+        SqliteEngine(tmp_path, Limits(), level=4)
+    engine = SqliteEngine(tmp_path, Limits(), level=LEVEL_OS)
     driver = Driver(engine)
     assert isinstance(driver.write(SaveSession(1, "c")), Done)
     engine.close()
@@ -234,7 +234,7 @@ def opens_or_refuses(folder: Path, expected: int) -> str:
     """Open a damaged store, and use it. Whatever comes is a beginning, or is said to be wrong."""
     notices: list[Notice] = []
     try:
-        engine = SqliteEngine(folder, Limits(), level=OS, on_notice=notices.append)
+        engine = SqliteEngine(folder, Limits(), level=LEVEL_OS, on_notice=notices.append)
     except StoreError as error:
         return "refused" if str(folder) in str(error) else "unclear"
     driver = Driver(engine)

@@ -16,7 +16,6 @@ from msgspec import MsgspecError, json
 from adapters.storage._database import NAME, open_database
 from adapters.storage._errors import StoreError
 from adapters.storage._index import delivery_id
-from adapters.storage._limits import FSYNC
 from adapters.storage._records import encode_message, encode_particulars, encode_will
 from adapters.storage._writing import Row, held_id, insert
 from adapters.storage.offline._lines import (
@@ -50,7 +49,7 @@ from mqtt_core import (
     topic_filter_fault,
     topic_name_fault,
 )
-from mqtt_core.broker import Particulars
+from mqtt_core.broker import LEVEL_FSYNC, Particulars
 
 OnLine = Callable[[int], None]
 """Told the number of each line that was read."""
@@ -110,7 +109,7 @@ def import_into(folder: Path, file: BinaryIO, on_line: OnLine) -> int:
     if (folder / NAME).exists() and (folder / NAME).stat().st_size:
         with open_to_look(folder) as looked_at:
             _check_empty(folder, looked_at)
-    database = open_database(folder, FSYNC)
+    database = open_database(folder, LEVEL_FSYNC)
     connection = database.connection
     try:
         with explained(folder):
