@@ -1,12 +1,20 @@
-"""A disk that fails when it is told to, below the engine's connection to SQLite."""
+"""A disk that fails when it is told to, below the engine's connection to SQLite.
+
+It also knows what a loss of power would leave: the log up to the last commit that SQLite has
+flushed, as its setting at that commit says.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+_FULL = 2  # of `PRAGMA synchronous`
+_LOG_HEADER = 32
+_FRAME_HEADER = 24
 _WRITING = ("BEGIN", "INSERT", "DELETE", "UPDATE", "COMMIT")
 
 
@@ -17,6 +25,16 @@ def full() -> sqlite3.Error:
     return error
 
 
+def log_end(log: Path) -> int:
+    """Where the last frame of a log ends that is newer than its header, whose salt it bears."""
+    content = log.read_bytes()
+    page_bytes = int.from_bytes(content[8:12], "big")
+    end = _LOG_HEADER
+    while content[end + 8 : end + 16] == content[16:24]:
+        end += _FRAME_HEADER + page_bytes
+    return end
+
+
 class Disk:
     """Counts the statements that write. From the one with number `fails_from` on they fail, before
     or after they have taken effect, until `heal`; `fails_once` ends with the first."""
@@ -24,6 +42,9 @@ class Disk:
     def __init__(self) -> None:
         self.steps = 0
         self.commits = 0
+        self.flushed: list[bool] = []  # of each commit
+        self.flushed_bytes = 0  # of the log
+        self.checkpoints = 0
         self.has_tidied = threading.Event()  # some pages have been given back
         self.fails_from = 0
         self.fails_once = False
@@ -67,11 +88,19 @@ class Disk:
     def connect(self, path: str) -> sqlite3.Connection:
         """A connection on this disk."""
         disk = self
+        log = Path(path + "-wal")
 
         class Connection(sqlite3.Connection):
             def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
                 run = super().execute
                 cursor: sqlite3.Cursor = disk.run(sql, lambda: run(sql, parameters))
+                if sql == "COMMIT":
+                    (setting,) = run("PRAGMA synchronous").fetchone()
+                    disk.flushed.append(setting >= _FULL)
+                    if setting >= _FULL:
+                        disk.flushed_bytes = log_end(log)
+                elif sql == "PRAGMA wal_checkpoint(PASSIVE)":
+                    disk.checkpoints += 1
                 return cursor
 
             def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
