@@ -74,7 +74,7 @@ class Client:
         self.has_ended = False  # the broker knows that the transport is gone
         self.received = b""
         self.total_bytes = 0
-        self.channel: Channel = rig.broker.open(LISTENER, f"peer:{name}", rig.now)
+        self.channel: Channel = rig.broker.open(LISTENER, f"peer:{name}", rig.now, rig.durability)
         self.channel.transport = self
         rig.clients.append(self)
 
@@ -238,6 +238,7 @@ class Rig:
         self.limits = Limits(**{**(settings or {}), **limits})
         self.engine: Engine = MemoryEngine(self.limits) if engine is None else engine
         self.authenticator = authenticator
+        self.durability = 0  # the level of the listener by which clients come
         self.clients: list[Client] = []
         self.facts: list[Fact] = []
         self.fact_times: list[float] = []  # when each of them was told

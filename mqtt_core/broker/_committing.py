@@ -220,8 +220,8 @@ class Committing:
         if resting is not None:
             for session, _, _ in resting.gated:
                 receiver = session.channel
-                if receiver is not None and receiver.level > level:
-                    level = receiver.level
+                assert receiver is not None  # it was connected a moment ago
+                level = max(level, receiver.level)
         return level
 
     def complete(self, commitment: Commitment, packet: Publish | None) -> None:

@@ -327,8 +327,8 @@ class Sending:
         gated.retry = None
         pending = GatedWrite(self, session, gated, operation)
         channel = session.channel
-        level = self._ws.level if channel is None else channel.level
-        self._ws.submit(Write(self._ws.next_id(), [operation], level), pending)
+        assert channel is not None  # to which it is to be sent
+        self._ws.submit(Write(self._ws.next_id(), [operation], channel.level), pending)
 
     def release(self, session: Session, packet_id: int) -> None:
         """PUBREC has come for a stored message, or need not: PUBREL leaves when that is stored."""
