@@ -315,6 +315,24 @@ def test_users_log_in_by_scram_with_the_line_that_was_made_for_them(
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+@posix_signals
+def test_a_listener_has_a_level_of_its_own(runtime: str, start: Start, tmp_path: Path) -> None:
+    url = "tcp://127.0.0.1:0?durability=memory"
+    listen = ("--listen", url, "--listen", "tcp://127.0.0.1:0")
+    serve = ("iotd", "serve", *listen, "--runtime", runtime, "--data-dir", str(tmp_path / "state"))
+    program = start(*serve)
+    address = program.address()
+    told = program.event("listener.durability")
+    assert (told["listener"], told["durability"]) == (url, "memory")
+    client, _ = connect(address)
+    client.sendall(encode(make_publish("t", b"kept", 1, retain=True, packet_id=7)))
+    assert client.recv(4) == b"\x40\x02\x00\x07"  # PUBACK
+    client.close()
+    assert program.stop() == 0
+    assert start(*serve).event("storage.opened")["retained"] == 1
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_what_is_retained_is_there_after_a_kill(runtime: str, start: Start, tmp_path: Path) -> None:
     serve = ("iotd", "serve", "--listen", "tcp://127.0.0.1:0", "--runtime", runtime)
     folder = tmp_path / "state"

@@ -362,3 +362,22 @@ def test_of_memory_and_a_folder_the_stronger_layer_decides(
 ) -> None:
     settings = load(environment=environment, flags=flags)
     assert settings.data_dir == folder
+
+
+def test_a_level_of_a_listener_is_one_of_those_there_are() -> None:
+    (message,) = errors('[server]\nlisten_addresses = ["tcp://127.0.0.1?durability=ram"]')
+    assert message.startswith("iotd.toml:2: server.listen_addresses: found ")
+    assert "durability is one of fsync, os, memory, not 'ram'" in message
+
+
+@pytest.mark.parametrize("level", ["fsync", "os", "memory"])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_level_of_a_listener_has_no_effect_in_memory(level: str, in_memory: bool) -> None:
+    url = f"tcp://127.0.0.1:1883?durability={level}"
+    listen = ["tcp://127.0.0.1:1884", url]
+    flags = {"server.listen_addresses": listen, "storage.in_memory": in_memory}
+    settings = load(environment={"IOTD_STORAGE_DURABILITY": level}, flags=flags)
+    assert settings.durability == level
+    assert settings.listen_addresses == tuple(listen)
+    assert len(settings.warnings) == int(in_memory)
+    assert all(f"{url}: with storage.in_memory" in warning for warning in settings.warnings)

@@ -111,7 +111,8 @@ def _serve(
         typer.Option(
             "--listen",
             metavar="URL",
-            help="Address to listen on, tcp://HOST:PORT; may be repeated. "
+            help="Address to listen on, tcp://HOST:PORT or tcp://HOST:PORT?durability=os; "
+            "may be repeated. "
             "[default: tcp://127.0.0.1:1883]",
         ),
     ] = None,

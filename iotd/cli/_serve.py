@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol, cast
 
 from adapters.operations import Log, open_log
-from adapters.transport import ListenError, RecoveryError
+from adapters.transport import ListenError, RecoveryError, listen_address
 from iotd._version import __version__
 from iotd.cli._config import load_or_tell
 from iotd.cli._policy import policy_of
@@ -98,6 +98,11 @@ def _tell_ready(log: Log, settings: Settings, loop: str, listeners: list[str]) -
     if settings.data_dir is None:
         detail = "sessions, queues and retained messages are lost at a restart"
         log.info("storage.in_memory", detail=detail)
+    else:
+        for url in settings.listen_addresses:
+            level = listen_address(url).durability
+            if level:
+                log.info("listener.durability", listener=url, durability=level)
     for warning in settings.warnings:
         log.warning("configuration.warning", detail=warning)
     _tell_descriptors(log, settings)

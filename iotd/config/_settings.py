@@ -148,6 +148,7 @@ def load(
     if problems:
         raise ConfigError(problems)
     warnings += _plain_passwords(values, origins)
+    warnings += _levels_in_memory(values, origins)
     return Settings(values, origins, tuple(warnings))
 
 
@@ -206,6 +207,20 @@ def _settle_storage(
     elif LAYERS.index(folder.layer) > LAYERS.index(where.layer):
         values["storage.in_memory"] = False
         origins["storage.in_memory"] = folder
+
+
+def _levels_in_memory(values: Mapping[str, Value], origins: Mapping[str, Origin]) -> list[str]:
+    if not values["storage.in_memory"]:
+        return []
+    from adapters.transport import listen_address  # loads sockets
+
+    urls = cast("tuple[str, ...]", values["server.listen_addresses"])
+    where = origins["server.listen_addresses"]
+    return [
+        f"{where}: {url}: with storage.in_memory nothing survives, whatever durability is asked for"
+        for url in urls
+        if listen_address(url).durability
+    ]
 
 
 def _plain_passwords(values: Mapping[str, Value], origins: Mapping[str, Origin]) -> list[str]:
