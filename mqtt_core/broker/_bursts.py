@@ -60,6 +60,16 @@ class Bursts:
             if not bursts:
                 session.bursts = None
 
+    def go_on(self, session: Session, burst: RetainedBurst) -> None:
+        """A burst that had been replaced goes on where it was: what replaced it was refused."""
+        bursts = session.bursts
+        if bursts is None:
+            bursts = {}
+            session.bursts = bursts
+        bursts[burst.topic_filter] = burst
+        if session.channel is not None:
+            self._ws.mark_dirty(session.channel)
+
     def pump(self, session: Session, channel: Channel) -> None:
         """Go on with the first burst, if there is room."""
         bursts = session.bursts

@@ -34,7 +34,7 @@ from mqtt_core.broker._router import (
     subscription_cost,
     unshared,
 )
-from mqtt_core.broker._session import Session
+from mqtt_core.broker._session import RetainedBurst, Session
 from mqtt_core.broker._store import DeleteSubscription, Operation, SaveSubscription
 from mqtt_core.broker._workspace import Workspace
 
@@ -48,7 +48,16 @@ _NEVER: Final = 2
 class Granting(Reversible):
     """The subscriptions of one SUBSCRIBE, which are there already, and what was there before."""
 
-    __slots__ = ("_ws", "_bursts", "_session", "_level", "_packet_id", "_reasons", "_before")
+    __slots__ = (
+        "_ws",
+        "_bursts",
+        "_session",
+        "_level",
+        "_packet_id",
+        "_reasons",
+        "_before",
+        "_interrupted",
+    )
 
     def __init__(
         self,
@@ -66,6 +75,7 @@ class Granting(Reversible):
         self._packet_id: Final = packet_id
         self._reasons: Final = reasons  # of its SUBACK, once all is stored
         self._before: Final[dict[bytes, tuple[int, Options | None] | None]] = {}
+        self._interrupted: Final[list[RetainedBurst]] = []
 
     def note(self, topic_filter: bytes) -> None:
         """A filter is about to be subscribed to."""
@@ -75,6 +85,8 @@ class Granting(Reversible):
         subscriber = session.subscriptions.get(topic_filter)
         known = None if subscriber is None else (subscriber.qos, subscriber.options)
         self._before[topic_filter] = known
+        if session.bursts is not None and topic_filter in session.bursts:
+            self._interrupted.append(session.bursts[topic_filter])
         if session.granting is None:
             session.granting = {}
         session.granting[topic_filter] = self
@@ -97,6 +109,8 @@ class Granting(Reversible):
                 router.unsubscribe(session, topic_filter)
             else:
                 router.subscribe(session, topic_filter, known[0], known[1])
+        for burst in self._interrupted:
+            self._bursts.go_on(session, burst)
         reasons = [each if each >= UNSPECIFIED_ERROR else QUOTA_EXCEEDED for each in self._reasons]
         return encode(SubAck(self._packet_id, tuple(reasons)), self._level)
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mqtt_core.broker._deadlines import Deadline, Deadlines, Timed
+from mqtt_core.broker._gating import Reversible
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import SessionTimer
@@ -90,6 +91,10 @@ def test_any_history_agrees_with_a_sorted_list(steps: list[tuple[int, bool]]) ->
 
 
 def test_the_bases_do_nothing_by_themselves() -> None:
+    with pytest.raises(NotImplementedError):
+        Reversible().keep()
+    with pytest.raises(NotImplementedError):
+        Reversible().take_back()
     with pytest.raises(NotImplementedError):
         Pending().done(Done(1))
     with pytest.raises(NotImplementedError):

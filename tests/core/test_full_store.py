@@ -423,6 +423,54 @@ def test_what_has_no_word_for_it_ends_the_connection() -> None:
     invariants.check_at_rest(rig)
 
 
+def test_a_refused_subscription_does_not_cut_what_an_earlier_one_brings() -> None:
+    rig = Rig(max_inflight_messages=1)
+    publisher = rig.connect("retainer")
+    for number in range(4):
+        publisher.send(wire.publish(f"r/{number}", b"kept", 1, 1, retain=True))
+    client = rig.connect5("c", KEPT)
+    client.send(wire5.subscribe(1, ("r/#", 1)))
+    suback = wire5.suback(1, 1)
+    received = client.take()
+    assert received.startswith(suback)
+    (got,) = wire5.publishes(received[len(suback) :])
+    fill(rig, writes(SaveSubscription))
+    client.send(wire5.subscribe(2, ("r/#", 2), ("r/0", 1)))
+    assert client.take() == wire5.suback(2, FULL, FULL)
+    client.send(wire5.puback(got.packet_id))
+    rest = [got]
+    while more := client.publishes5():
+        rest += more
+        client.send(wire5.puback(more[0].packet_id))
+    assert sorted(each.topic for each in rest) == ["r/0", "r/1", "r/2", "r/3"]
+    invariants.check_at_rest(rig)
+
+
+def test_a_burst_that_is_put_back_waits_for_a_client_that_has_gone() -> None:
+    rig = Rig(max_inflight_messages=1)
+    publisher = rig.connect("retainer")
+    for number in range(3):
+        publisher.send(wire.publish(f"r/{number}", b"kept", 1, 1, retain=True))
+    client = rig.connect5("c", KEPT)
+    client.send(wire5.subscribe(1, ("r/#", 1)))
+    client.take()
+    refusing = fill(rig, writes(SaveSubscription))
+    engine = HoldingEngine(refusing)
+    rig.engine = engine
+    client.send(wire5.subscribe(2, ("r/#", 2)))
+    client.cut()
+    rig.settle()
+    rig.engine = refusing.inner
+    client = rig.connect5("c", KEPT, clean=False, present=True)
+    topics: set[str] = set()
+    while more := client.publishes5():
+        topics.update(each.topic for each in more)
+        client.send(wire5.puback(more[0].packet_id))
+    assert topics == {"r/0", "r/1", "r/2"}
+    assert rig.broker.subscription_count == 1
+    invariants.check_at_rest(rig)
+
+
 # Receivers
 
 

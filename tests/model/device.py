@@ -327,7 +327,11 @@ class Device:
         present, reason = frame.body[:2]
         if reason:
             assert not present
-            assert reason == (SERVER_UNAVAILABLE if self.level == 5 else 3)
+            if self.level != 5:
+                assert reason == 3
+            elif reason != SERVER_UNAVAILABLE:
+                assert reason == QUOTA_EXCEEDED
+                assert not self.world.is_reliable, "there is no room for a session"
             self.refusals += 1
             return
         if self.level == 5:
@@ -418,8 +422,9 @@ class Device:
         """PUBACK, or PUBREC."""
         outgoing = self.outgoing.pop(packet_id)
         message = outgoing.message
-        if reason == QUOTA_EXCEEDED:  # the exchange is over, and nobody has the message
-            assert not self.world.takes_all, f"{message} is refused"
+        if reason == QUOTA_EXCEEDED:  # the exchange is over, and nobody need have the message
+            is_refused = not (self.world.takes_all and self.world.is_reliable)
+            assert is_refused, f"{message} is refused"
             return
         assert reason in (0, NO_MATCHING_SUBSCRIBERS), f"{message}: {reason:#x}"
         if reason and message.sends == 1:
@@ -441,6 +446,9 @@ class Device:
         assert len(codes) == len(filters)
         assert self.session is not None
         for wanted, code in zip(filters, codes, strict=True):
+            if code >= FAILED and not self.world.is_reliable:
+                self.world.subscription_refused(self.session, wanted)
+                continue
             assert code == wanted.qos
             self.world.subscribed(self.session, wanted)
 

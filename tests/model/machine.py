@@ -9,7 +9,16 @@ import dataclasses
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition
 
-from mqtt_core.broker import CLOSE_NO, AllowAll, Engine, LimitValue, MemoryEngine, Request
+from mqtt_core.broker import (
+    CLOSE_NO,
+    STORE_BROKEN,
+    STORE_FULL,
+    AllowAll,
+    Engine,
+    LimitValue,
+    MemoryEngine,
+    Request,
+)
 from tests.core import wire
 from tests.model import invariants
 from tests.model.choices import IDS, chosen_start, chosen_step
@@ -38,6 +47,7 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.may_refuse = True
+        self.refusing: RefusingEngine | None = None
         self.memory: MemoryEngine
 
     def limits(self) -> dict[str, LimitValue]:
@@ -84,6 +94,7 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
             has_room=not self.is_tight,
             redelivers=redelivers,
             takes_all=not self.is_tight or policy != "refuse",
+            has_no_room=self.has_no_room,
         )
         self.rig = Rig(
             policy=Asking() if self.asks_outside else AllowAll(),
@@ -95,7 +106,7 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
         self.memory = MemoryEngine(self.rig.limits)
         engine: Engine = self.memory
         if self.refuses:
-            engine = RefusingEngine(engine, self.refuses_request)
+            engine = self.refusing = RefusingEngine(engine, self.refuses_request)
         if self.is_late:
             engine = LateEngine(engine, seed)
         self.rig.engine = engine
@@ -126,7 +137,10 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
         assert self.rig.broker.subscription_count == CROWD
 
     def refuses_request(self, number: int, request: Request) -> bool:
-        """One request in nine."""
+        """One request in nine: the store is broken, or has no room."""
+        assert self.refusing is not None
+        if self.has_no_room:
+            self.refusing.kind = STORE_FULL if number % 4 else STORE_BROKEN
         return self.may_refuse and number % 9 == 0
 
     # What clients do
@@ -318,7 +332,9 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
         self._check_retained()
         invariants.check_at_rest(self.rig)
         stats = self.rig.broker.stats
-        self.world.check_nothing_owed(stats.dropped_queue_full, stats.dropped_session_ended)
+        self.world.check_nothing_owed(
+            stats.dropped_queue_full, stats.dropped_session_ended, stats.refused_store_full
+        )
         self._check_store_has_nothing_left()
         self._end_all()
         invariants.check_empty(self.rig)
@@ -432,6 +448,21 @@ class LateRefusingMachine(BrokerMachine):
     refuses = True
 
 
+class FullMachine(BrokerMachine):
+    """The store has no room for one request in nine, or is broken."""
+
+    refuses = True
+    has_no_room = True
+
+
+class LateFullMachine(BrokerMachine):
+    """The same, late."""
+
+    is_late = True
+    refuses = True
+    has_no_room = True
+
+
 class TightMachine(BrokerMachine):
     """Queues are full most of the time."""
 
@@ -451,6 +482,8 @@ MACHINES: tuple[type[BrokerMachine], ...] = (
     LateOutsideMachine,
     RefusingMachine,
     LateRefusingMachine,
+    FullMachine,
+    LateFullMachine,
     TightMachine,
     TightLateMachine,
 )

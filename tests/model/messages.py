@@ -45,6 +45,8 @@ class Sent:
     step: int
     expiry_s: int | None = None
     sends: int = 1
+    may_be_refused: bool = False
+    """Whether the broker may have said that it has no room for it, and nobody has heard."""
     arrivals: list[float] = field(default_factory=list)
     """When it was sent, each time."""
     is_accepted: bool = False
@@ -54,6 +56,11 @@ class Sent:
     """The sessions it was for when it was sent."""
     groups: set[str] = field(default_factory=set)
     """The shared filters of which a member still must get it."""
+
+    @property
+    def times(self) -> int:
+        """How often it may have been a new message to the broker."""
+        return self.sends if self.qos == 1 or self.may_be_refused else 1
 
     @property
     def size_bytes(self) -> int:

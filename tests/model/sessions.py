@@ -78,6 +78,8 @@ class Session:
     pending: dict[str, list[Wanted | None]] = field(default_factory=dict)
     """By filter: how it has been asked for without answer, in order; None for its end."""
     filters: dict[str, Subscribed] = field(default_factory=dict)
+    was_refused: bool = False
+    """Whether a subscription was, so that it is not known in which form an earlier one is back."""
     uncertain: set[str] = field(default_factory=set)
     """Filters that may be there."""
     ever: list[Wanted] = field(default_factory=list)
@@ -112,7 +114,7 @@ class Session:
         identifiers = sorted(each.wanted.identifier for each in found if each.wanted.identifier)
         return Route(
             self,
-            -1 if self.unanswered else self.version,
+            -1 if self.unanswered or self.was_refused else self.version,
             min(message.qos, max(each.qos for each in found)),
             message.retain and keeps,
             tuple(identifiers),

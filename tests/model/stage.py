@@ -40,6 +40,7 @@ class Stage:
     is_late = False
     asks_outside = False
     refuses = False
+    has_no_room = False
 
     def __init__(self) -> None:
         super().__init__()
