@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from mqtt_core import CLIENT, SERVER, ConnAck, Connect, Connection, Packet
+from mqtt_core._flow import ByteCount
 from mqtt_core.broker import (
     ACCEPTED,
     ACCEPTED_UNRESTRICTED,
@@ -47,6 +48,9 @@ from mqtt_core.broker import (
     Request,
     Write,
 )
+from mqtt_core.broker._ledger import Ledger
+from mqtt_core.broker._queue import Queue
+from mqtt_core.broker._stats import Stats
 from tests.core import wire, wire5
 
 START_S = 1_000.0
@@ -257,6 +261,7 @@ class Rig:
             self.wall,
             last_number=self.engine.last_number,
             level=self.engine.level,
+            index_bytes=self.engine.index_bytes,
         )
 
     def open(self, name: str = "") -> Client:
@@ -461,6 +466,14 @@ def _release(source: object) -> bool:
     return isinstance(source, holders) and source.release()
 
 
+# Parts of the broker
+
+
+def new_queue(index_bytes: int | None = None) -> Queue:
+    """A queue of a broker that has no other, with the engine's `index_bytes`."""
+    return Queue(Ledger(Stats(), ByteCount(1 << 40), index_bytes))
+
+
 # Engines
 
 
@@ -479,6 +492,11 @@ class EngineAround:
     def level(self) -> int:
         """Of what no client waits for."""
         return self.inner.level
+
+    @property
+    def index_bytes(self) -> int | None:
+        """What a message takes in its memory."""
+        return self.inner.index_bytes
 
     def start(self, on_answers: Callable[[], None]) -> None:
         """A broker begins to work with it."""
@@ -556,8 +574,10 @@ class DiskEngine(EngineAround):
     """Does what it is asked when it commits, and loses in a crash what it has not committed.
 
     With a seed it commits some of it whenever it is asked for answers, without only when a test
-    says so.
+    says so. What it has stored is on the disk, so that a message takes `index_bytes` in memory.
     """
+
+    index_bytes = 24
 
     def __init__(self, inner: Engine, seed: int | None = None) -> None:
         super().__init__(inner)

@@ -24,7 +24,7 @@ from adapters.storage._batch import Batch, Gathered
 from adapters.storage._database import Connect, Report, connect, open_database
 from adapters.storage._errors import explain
 from adapters.storage._folding import Folding
-from adapters.storage._index import MOST_NUMBERS, MOST_TARGETS, number_of
+from adapters.storage._index import INDEX_BYTES, MOST_NUMBERS, MOST_TARGETS, number_of
 from adapters.storage._limits import Mark, StoreLimits
 from adapters.storage._loading import Progress
 from adapters.storage._notices import Notice, Notify, log_notice
@@ -168,6 +168,11 @@ class SqliteEngine:
     def last_number(self) -> int:
         """The greatest number of a message or session, 0 for none."""
         return self._index.last_number
+
+    @property
+    def index_bytes(self) -> int | None:
+        """What of a message that waits is in memory: its place in the index."""
+        return INDEX_BYTES
 
     @property
     def used_bytes(self) -> int:

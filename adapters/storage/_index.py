@@ -20,6 +20,10 @@ MOST_NUMBERS: Final = 1 << (63 - _PLACE_BITS)
 """A number that is too great: at 100,000 messages a second it is reached in 2.8 years, at 1,000 in
 280; exporting and importing a store begins again at the bottom."""
 
+INDEX_BYTES: Final = 24
+"""What a delivery that waits takes in a queue: an identifier and a size, with what arrays keep in
+reserve."""
+
 _POPPED_KEPT: Final = 64
 
 

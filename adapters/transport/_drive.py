@@ -138,6 +138,7 @@ class Drive:
             version=version,
             last_number=self.engine.last_number,
             level=self.engine.level,
+            index_bytes=self.engine.index_bytes,
         )
         # What the core keeps as a plain object is a `Sendable`.
         self._take_dirty = cast("Callable[[int], list[_Flushable]]", self.broker.take_dirty)

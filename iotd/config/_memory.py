@@ -82,7 +82,8 @@ PARTS: Final = (
     Part("in-flight windows", "max_sessions * max_inflight_messages * PLACE_BYTES"),
     Part("held identifiers", "total_held_identifiers * IDENTIFIER_BYTES"),
     # A message may have its topic seven times, in the layouts of each QoS and version, and its
-    # payload four times; what waits and what is in flight may each come up to the limit.
+    # payload four times; what waits and what is in flight may each come up to the limit. One that
+    # waits on a disk takes as many times what it counts, if it is shared and expires.
     Part("messages waiting and in flight", "2 * 8 * total_queued_bytes"),
     Part("messages waiting for storage", "8 * total_uncommitted_bytes"),
     # Both are counted with what their trees take; a tree that branches everywhere takes more.

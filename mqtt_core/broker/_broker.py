@@ -82,8 +82,8 @@ class Broker:
     """An MQTT broker without I/O.
 
     `entropy(n)` gives n bytes that nobody can guess, `now` is the present on the monotonic
-    clock, `wall` in unix seconds, `version` the text of `$SYS/broker/version`, and
-    `last_number` and `level` those of the storage engine.
+    clock, `wall` in unix seconds, `version` the text of `$SYS/broker/version`; `last_number`,
+    `level` and `index_bytes` are those of the storage engine.
     """
 
     __slots__ = (
@@ -118,8 +118,9 @@ class Broker:
         version: str = "iotd",
         last_number: int = 0,
         level: int = LEVEL_FSYNC,
+        index_bytes: int | None = None,
     ) -> None:
-        ws = Workspace(limits, policy, entropy, now, wall, last_number, level)
+        ws = Workspace(limits, policy, entropy, now, wall, last_number, level, index_bytes)
         self._ws: Final = ws
         self.stats: Final[Stats] = ws.stats
         self.limits: Final = limits
@@ -534,7 +535,8 @@ class Broker:
         router = ws.router
         own = router.count - router.shared_count
         retained = ws.stats.retained_messages
-        for topic, payload in self._sys.changes(now, own, router.shared_count, retained):
+        memory = ws.undelivered.count
+        for topic, payload in self._sys.changes(now, own, router.shared_count, retained, memory):
             message = make_message(topic, payload)
             ws.sys_retained.put(message)
             self._publishing.publish(message)

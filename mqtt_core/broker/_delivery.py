@@ -367,7 +367,7 @@ class Delivery:
                 gated = self._sending.gate(session, packet_id)
                 resting.gated.append((session, append.number, gated))
             return
-        if self._make_room(session, session.own_queue(), message, resting):
+        if self._make_room(session, self._ws.queue_of(session), message, resting):
             self._wait_stored(resting, append, session, qos, particulars)
 
     def _wait_stored(
@@ -379,8 +379,7 @@ class Delivery:
         particulars: Particulars | None,
     ) -> None:
         message = resting.message
-        session.own_queue().add_message_stored(append.number, message)
-        self._ws.count_queued(1, message.size_bytes)
+        self._ws.queue_of(session).add_message_stored(append.number, message)
         append.targets.append(Target(session.key, qos, 0, particulars))
         resting.stored.append((session, append.number, qos, particulars))
 
@@ -400,13 +399,9 @@ class Delivery:
         if channel is None and not (session.key and ws.limits.queue_qos0_offline):
             ws.stats.dropped_qos_0_offline += 1
             return
-        queue = session.own_queue()
-        is_connected = channel is not None
-        if not self._room.fits(queue, message, is_connected):
-            self._room.drop_expired(session, queue)
-        if self._room.fits(queue, message, is_connected):
+        queue = self._ws.queue_of(session)
+        if self._room.fits_qos_0(session, queue, message):
             queue.add(ws.next_number(), 0, message, particulars)
-            self._ws.count_queued(1, message.size_bytes)
         else:
             ws.stats.dropped_qos_0 += 1
             self._note_drop(session)
@@ -414,17 +409,16 @@ class Delivery:
     def _enqueue(
         self, session: Session, message: Message, qos: int, particulars: Particulars | None
     ) -> None:
-        queue = session.own_queue()
+        queue = self._ws.queue_of(session)
         if self._make_room(session, queue, message, None):
             queue.add(self._ws.next_number(), qos, message, particulars)
-            self._ws.count_queued(1, message.size_bytes)
 
     def _make_room(
         self, session: Session, queue: Queue, message: Message, resting: Resting | None
     ) -> bool:
         """Apply the policy of a full queue; False when the message is dropped."""
         ws = self._ws
-        if self._room.fits(queue, message, session.channel is not None):
+        if self._room.fits(session, queue, message):
             return True
         self._room.drop_expired(session, queue)
         while not self._drop_qos_0(session, queue, message):
@@ -432,9 +426,7 @@ class Delivery:
             self._note_drop(session)
             policy = ws.limits.queue_full_policy
             if policy == DROP_OLDEST and self._helps_to_drop(queue, message):
-                size = queue.size_bytes
                 number = queue.drop_oldest()
-                self._ws.count_queued(-1, queue.size_bytes - size)
                 if session.key and (resting is None or not resting.take_back(session, number)):
                     ws.record(Settle(session.key, number))
                 continue
@@ -447,11 +439,10 @@ class Delivery:
     def _drop_qos_0(self, session: Session, queue: Queue, message: Message) -> bool:
         """What waits at QoS 0 makes room for a message; False if that is not enough."""
         ws = self._ws
-        while not self._room.fits(queue, message, session.channel is not None):
+        while not self._room.fits(session, queue, message):
             if not queue.has_qos_0:
                 return False
-            dropped = queue.pop_qos_0()
-            ws.count_queued(-1, -dropped.message.size_bytes)
+            queue.pop_qos_0()
             ws.stats.dropped_qos_0 += 1
             self._note_drop(session)
         return True
@@ -499,7 +490,6 @@ class Delivery:
             has_room = flow is None or flow.room(session.reserved) > 0
             if queue.has_loaded and has_room and not queue.next_is_qos_0():
                 entry = queue.pop_loaded()
-                self._ws.count_queued(-1, -entry.message.size_bytes)
                 if self._sending.passes_over(channel, entry.message, entry.qos, entry.particulars):
                     if session.key:
                         self._ws.record(Settle(session.key, entry.number))
@@ -508,7 +498,6 @@ class Delivery:
                 flow = session.flow
             elif queue.has_qos_0:
                 entry = queue.pop_qos_0()
-                self._ws.count_queued(-1, -entry.message.size_bytes)
                 if not self._sending.passes_over(channel, entry.message, 0, entry.particulars):
                     self._sending.send_qos_0(channel, entry.message, entry.particulars)
             else:
@@ -530,12 +519,8 @@ class Delivery:
     def forget_stored(self, session: Session, number: int) -> None:
         """A message that was to wait in the engine is not there."""
         queue = session.queue
-        if queue is not None:
-            size = queue.size_bytes
-            if queue.forget_stored(number):
-                self._ws.count_queued(-1, queue.size_bytes - size)
-                if session.aside is not None:
-                    call_back(session)
+        if queue is not None and queue.forget_stored(number) and session.aside is not None:
+            call_back(session)
 
     def again(self, failed: Resting) -> Resting:
         """Once more, for those that have not got the message: it goes to their queues."""
@@ -543,7 +528,7 @@ class Delivery:
         for session, _, qos, particulars in sorted(failed.stored, key=_number):
             if session.is_ended:
                 self._to_another(resting, particulars)
-            elif self._make_room(session, session.own_queue(), failed.message, resting):
+            elif self._make_room(session, self._ws.queue_of(session), failed.message, resting):
                 append = resting.append(particulars, self._ws)
                 self._wait_stored(resting, append, session, qos, particulars)
         return resting
@@ -564,7 +549,7 @@ class Delivery:
         qos = member.qos if member.qos < message.qos else message.qos
         if not session.key or not qos:
             self.to_member(member, message)
-        elif self._make_room(session, session.own_queue(), message, resting):
+        elif self._make_room(session, self._ws.queue_of(session), message, resting):
             theirs = member.particulars(message)
             append = resting.append(theirs, ws)
             self._wait_stored(resting, append, session, qos, theirs)
@@ -574,17 +559,13 @@ class Delivery:
         number."""
         session = member.session
         qos = member.qos if member.qos < message.qos else message.qos
-        self._drop_qos_0(session, session.own_queue(), message)
-        session.own_queue().add_message_stored(number, message)
-        self._ws.count_queued(1, message.size_bytes)
+        queue = self._ws.queue_of(session)
+        self._drop_qos_0(session, queue, message)
+        queue.add_message_stored(number, message)
         return Target(session.key, qos, 0, member.particulars(message))
 
     def drop_all(self, session: Session) -> int:
         """Forget what waits for a session that ends; returns how many messages that were."""
         queue = session.queue
-        if queue is None or not queue.count:
-            return 0
-        count = queue.count
-        self._ws.count_queued(-count, -queue.size_bytes)
         session.queue = None
-        return count
+        return 0 if queue is None else queue.forget_all()

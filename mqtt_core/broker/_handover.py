@@ -213,7 +213,7 @@ class Handing:
             handover.session.key,
             handover.last_read,
             _PAGE,
-            ws.limits.output_budget_bytes,
+            ws.page_bytes(0),
         )
         ws.submit(request, PendingPage(self, handover))
 
@@ -267,8 +267,6 @@ class Handing:
         is_over = session.channel is not None or queue is None
         if queue is not None and session.channel is None:
             batch = Batch(self, handover)
-            count = queue.count
-            size = queue.size_bytes
             kept: list[Queued] = []
             kept_bytes = 0
             for entry in queue.take_loaded():
@@ -285,7 +283,6 @@ class Handing:
                 else:
                     self._give(session, entry, member, batch)
             queue.put_back(kept)
-            ws.count_queued(queue.count - count, queue.size_bytes - size)
             self._submit(handover, batch)
             # What belongs to other subscriptions is not gathered here without end.
             if len(kept) >= _PAGE or kept_bytes >= ws.limits.output_budget_bytes:
@@ -301,11 +298,9 @@ class Handing:
     def _read_for(self, session: Session) -> None:
         """Have the next page of a queue read as if its client was there."""
         ws = self._ws
-        queue = session.own_queue()
+        queue = ws.queue_of(session)
         queue.reading = ws.next_id()
-        request = ReadQueue(
-            queue.reading, session.key, queue.last_read, _PAGE, ws.limits.output_budget_bytes
-        )
+        request = ReadQueue(queue.reading, session.key, queue.last_read, _PAGE, ws.page_bytes(0))
         ws.submit(request, PendingQueuePage(self._queues, session))
 
     # From one member to another
@@ -375,10 +370,8 @@ class Handing:
                 handover.waiting.rotate()
             self._put_off(handover, failure)
             return
-        queue = session.own_queue()
-        size = queue.size_bytes
+        queue = ws.queue_of(session)
         queue.put_back(entries)
-        ws.count_queued(len(entries), queue.size_bytes - size)
         if session.channel is not None:
             ws.mark_dirty(session.channel)
         if not handover.outstanding:

@@ -241,7 +241,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "max_queued_messages",
         10_000,
-        "Messages waiting for one session.",
+        "Messages waiting for one session, in memory or in the store.",
         minimum=0,
         maximum=1_000_000_000,
     ),
@@ -249,7 +249,7 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "max_queued_bytes",
         16 * _MIB,
-        "Bytes of the messages waiting for one session.",
+        "Bytes of the messages waiting for one session, in memory or in the store.",
         minimum=0,
         maximum=1 << 40,
     ),
@@ -257,8 +257,10 @@ LIMITS: Final[tuple[Limit, ...]] = (
         "session",
         "total_queued_bytes",
         512 * _MIB,
-        "Bytes of the messages waiting for all sessions together or in flight to them, each "
-        "counted for every session. A connected session may use 64 KiB whatever the others do.",
+        "Memory of the messages waiting for all sessions together or in flight to them, each "
+        "counted for every session. One that waits in a store on a disk counts 48 bytes, its place "
+        "in the index; what it takes there is bounded by `storage.max_bytes`. A connected session "
+        "may use 64 KiB whatever the others do.",
         minimum=0,
         maximum=1 << 44,
     ),

@@ -150,6 +150,11 @@ class MemoryEngine:
         """Nothing survives the process, whatever is asked for."""
         return LEVEL_MEMORY
 
+    @property
+    def index_bytes(self) -> int | None:
+        """Messages are here as a whole."""
+        return None
+
     def start(self, on_answers: Callable[[], None]) -> None:
         """A broker begins to work with what is here. Its answers are there at once, so it is never
         told of any."""

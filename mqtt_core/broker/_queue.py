@@ -13,6 +13,7 @@ from collections import deque
 from typing import Final, final
 
 from mqtt_core._message import Message
+from mqtt_core.broker._ledger import Ledger
 from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._store import Queued
 from mqtt_core.broker._stored import Stored
@@ -26,28 +27,36 @@ def _number(entry: Queued) -> int:
 
 @final
 class Queue:
-    """What waits for one session, in order; `count` and `size_bytes` include what is stored."""
+    """What waits for one session, in order.
+
+    `count` and `size_bytes` include what is stored; `memory_bytes` is what all of it takes in
+    memory. `ledger` is told of every change.
+    """
 
     __slots__ = (
         "count",
         "size_bytes",
+        "memory_bytes",
         "qos_0_count",
         "qos_0_bytes",
         "last_read",
         "reading",
+        "_ledger",
         "_qos_0",
         "_loaded",
         "_stored",
         "_expiring",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self.count = 0
         self.size_bytes = 0
+        self.memory_bytes = 0
         self.qos_0_count = 0  # of which at QoS 0
         self.qos_0_bytes = 0
         self.last_read = 0  # number of the last entry that came from the engine
         self.reading = 0  # request id of the page that is under way, 0 for none
+        self._ledger: Final = ledger
         self._qos_0: deque[Queued] | None = None
         # Both are made when they are needed: most sessions that are away have neither.
         self._loaded: deque[Queued] | None = None
@@ -90,8 +99,18 @@ class Queue:
             self.qos_0_bytes += message.size_bytes
         else:
             self._own_loaded().append(entry)
-        self.count += 1
-        self.size_bytes += message.size_bytes
+        self._enter(1, message.size_bytes, message.size_bytes)
+
+    def _enter(self, messages: int, size_bytes: int, memory_bytes: int) -> None:
+        """So many messages more wait, or fewer."""
+        self.count += messages
+        self.size_bytes += size_bytes
+        self.memory_bytes += memory_bytes
+        self._ledger.enter(messages, size_bytes, memory_bytes)
+
+    def _stored_gone(self, size_bytes: int) -> None:
+        """A message less that only the engine has."""
+        self._enter(-1, -size_bytes, -self._ledger.stored_bytes(size_bytes))
 
     def _own_loaded(self) -> deque[Queued]:
         loaded = self._loaded
@@ -130,8 +149,7 @@ class Queue:
         if self._stored is not None:
             for number, size in self._stored.take(due):
                 taken.append(number)
-                self.count -= 1
-                self.size_bytes -= size
+                self._stored_gone(size)
         loaded = self._own_loaded()
         for _ in range(len(loaded)):  # each once round, so that those left keep their order
             entry = loaded.popleft()
@@ -161,15 +179,13 @@ class Queue:
             stored = Stored()
             self._stored = stored
         stored.append(number, size_bytes)
-        self.count += 1
-        self.size_bytes += size_bytes
+        self._enter(1, size_bytes, self._ledger.stored_bytes(size_bytes))
 
     def forget_stored(self, number: int) -> bool:
         """A message that only the engine had is not there after all."""
         stored = self._stored
         for _, size in () if stored is None else stored.take({number}):
-            self.count -= 1
-            self.size_bytes -= size
+            self._stored_gone(size)
             return True
         return False
 
@@ -183,14 +199,12 @@ class Queue:
             last = 0
             while stored is not None and len(stored) and stored.first_number <= entry.number:
                 last = stored.first_number
-                self.count -= 1
-                self.size_bytes -= stored.pop_first()
+                self._stored_gone(stored.pop_first())
             self.last_read = entry.number
             if last != entry.number:
                 continue
             self._own_loaded().append(entry)
-            self.count += 1
-            self.size_bytes += entry.message.size_bytes
+            self._enter(1, entry.message.size_bytes, entry.message.size_bytes)
 
     def drop_oldest(self) -> int:
         """Forget the first QoS 1 or 2 message and return its number."""
@@ -199,8 +213,7 @@ class Queue:
         stored = self._stored
         assert stored is not None
         number = stored.first_number
-        self.count -= 1
-        self.size_bytes -= stored.pop_first()
+        self._stored_gone(stored.pop_first())
         return number
 
     def next_is_qos_0(self) -> bool:
@@ -240,15 +253,20 @@ class Queue:
         if not entries:
             return
         for entry in entries:
-            self.count += 1
-            self.size_bytes += entry.message.size_bytes
+            self._enter(1, entry.message.size_bytes, entry.message.size_bytes)
         self._loaded = deque(sorted([*entries, *(self._loaded or ())], key=_number))
 
     def pop_loaded(self) -> Queued:
         """Take out the first QoS 1 or 2 message."""
         return self._taken(self._own_loaded().popleft())
 
+    def forget_all(self) -> int:
+        """The session is over, and nobody wants what waits; returns how many messages it was."""
+        count = self.count
+        self._enter(-count, -self.size_bytes, -self.memory_bytes)
+        return count
+
     def _taken(self, entry: Queued) -> Queued:
-        self.count -= 1
-        self.size_bytes -= entry.message.size_bytes
+        size = entry.message.size_bytes
+        self._enter(-1, -size, -size)
         return entry

@@ -33,10 +33,11 @@ class Queues:
         if queue is None or not queue.has_stored or queue.has_loaded or queue.reading:
             return
         flow = session.flow
-        limits = self._ws.limits
-        room = limits.max_inflight_messages
+        room = self._ws.limits.max_inflight_messages
+        in_flight_bytes = 0
         if flow is not None:
             room = flow.room(session.reserved)
+            in_flight_bytes = flow.in_flight_bytes
         if room <= 0 or not channel.has_room:
             return
         if self._ws.page_room <= 0:
@@ -51,7 +52,7 @@ class Queues:
                 session.key,
                 queue.last_read,
                 min(room, _PAGE),
-                limits.output_budget_bytes,
+                self._ws.page_bytes(in_flight_bytes),
             ),
             PendingQueuePage(self, session),
         )
@@ -62,10 +63,7 @@ class Queues:
         if queue is None:
             return
         queue.reading = 0
-        count = queue.count
-        size = queue.size_bytes
         queue.load(page.entries)
-        self._ws.count_queued(queue.count - count, queue.size_bytes - size)
         if not page.entries:
             return
         if session.channel is not None:

@@ -140,14 +140,6 @@ class Session:
         self.deadline: Deadline | None = None
         self.dropping = 0  # messages dropped in the present episode of a full queue
 
-    def own_queue(self) -> Queue:
-        """The queue, made if there was none."""
-        queue = self.queue
-        if queue is None:
-            queue = Queue()
-            self.queue = queue
-        return queue
-
     def note_particulars(self, packet_id: int, particulars: Particulars) -> None:
         """Remember what a delivery has of its own, for as long as it is in flight."""
         known = self.particulars

@@ -15,7 +15,6 @@ from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._handover import Handing
-from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._queues import Queues
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._shared import call_back
@@ -196,11 +195,9 @@ class Sessions:
             ws.flow_of(session).held = set(record.held)
             ws.held_identifiers += len(record.held)
         if record.queued:
-            queue = Queue()
+            queue = ws.queue_of(session)
             for number, size, expires_at in record.queued:
                 queue.add_stored(number, size, expires_at)
-            session.queue = queue
-            ws.count_queued(queue.count, queue.size_bytes)
         return session
 
     def attach(self, session: Session, channel: Channel) -> None:

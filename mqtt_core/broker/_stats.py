@@ -155,19 +155,19 @@ class SysTopics:
         self._last_at = now
 
     def changes(
-        self, now: float, subscriptions: int, shared: int, retained: int
+        self, now: float, subscriptions: int, shared: int, retained: int, memory: int
     ) -> list[tuple[str, bytes]]:
         """Topics with their payloads, where these differ from the last call. `subscriptions` are
-        those that are not shared."""
+        those that are not shared, `memory` is what counts towards `total_queued_bytes`."""
         changed: list[tuple[str, bytes]] = []
-        for name, value in self._values(now, subscriptions, shared, retained):
+        for name, value in self._values(now, subscriptions, shared, retained, memory):
             if self._told.get(name) != value:
                 self._told[name] = value
                 changed.append(("$SYS/broker/" + name, value.encode()))
         return changed
 
     def _values(
-        self, now: float, subscriptions: int, shared: int, retained: int
+        self, now: float, subscriptions: int, shared: int, retained: int, memory: int
     ) -> list[tuple[str, str]]:
         stats = self._stats
         values = [
@@ -206,6 +206,7 @@ class SysTopics:
             ("shared_subscriptions/count", str(shared)),
             ("store/messages/count", str(stats.queued_messages + retained)),
             ("store/messages/bytes", str(stats.queued_bytes)),
+            ("store/messages/memory", str(memory)),
             ("bytes/received", str(stats.bytes_received)),
             ("bytes/sent", str(stats.bytes_sent)),
             ("connections/refused", str(stats.connects_refused)),

@@ -500,6 +500,13 @@ class Engine(Protocol):
         listener without a level of its own. Known before `start`."""
         ...
 
+    @property
+    def index_bytes(self) -> int | None:
+        """What a message that waits takes in the memory of the engine, in bytes, where its content
+        is elsewhere, on a disk say; None where its content is in memory too. The broker counts it
+        for each session that the message is for, within `total_queued_bytes`."""
+        ...
+
     def start(self, on_answers: Callable[[], None]) -> None:
         """A broker begins to work with what is stored; sessions that were retired are over.
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Final, final
 
 from librt.strings import BytesWriter
 
-from mqtt_core._flow import ByteCount, Flow
+from mqtt_core._flow import FLOOR_BYTES, ByteCount, Flow
 from mqtt_core._output import WriterPool
 from mqtt_core._topics import TopicCache
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Policy
 from mqtt_core.broker._causes import ANSWERS_UNREAD
 from mqtt_core.broker._deadlines import Deadlines
 from mqtt_core.broker._facts import FACT_INFO, Fact
+from mqtt_core.broker._ledger import Ledger
 from mqtt_core.broker._limits import Limits
+from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._retained import RetainedMessages
 from mqtt_core.broker._router import Router
 from mqtt_core.broker._stats import Stats
@@ -72,6 +74,7 @@ class Workspace:
         "uncommitted_bytes",
         "input_bytes",
         "undelivered",
+        "ledger",
         "orphaned_bytes",
         "held_identifiers",
         "retained_changes",
@@ -94,6 +97,7 @@ class Workspace:
         wall: float,
         last_number: int,
         level: int,
+        index_bytes: int | None,
     ) -> None:
         self.limits: Final = limits
         self.policy: Final = policy
@@ -122,7 +126,9 @@ class Workspace:
         self.must_flush = False
         self.uncommitted_bytes = 0
         self.input_bytes = 0  # of packets that have arrived in part
-        self.undelivered: Final = ByteCount(limits.total_queued_bytes)  # queued or in flight
+        # Memory of what is queued or in flight.
+        self.undelivered: Final = ByteCount(limits.total_queued_bytes)
+        self.ledger: Final = Ledger(self.stats, self.undelivered, index_bytes)
         self.orphaned_bytes = 0  # of these, of messages whose session has ended
         self.held_identifiers = 0  # QoS 2 messages without PUBREL
         self.retained_changes: Final[dict[bytes, int]] = {}
@@ -160,6 +166,23 @@ class Workspace:
             flow = self.new_flow()
             session.flow = flow
         return flow
+
+    def queue_of(self, session: Session) -> Queue:
+        """The queue of a session, made if there was none."""
+        queue = session.queue
+        if queue is None:
+            queue = Queue(self.ledger)
+            session.queue = queue
+        return queue
+
+    def page_bytes(self, in_flight_bytes: int) -> int:
+        """How much to read of a queue of which so much is in flight: where memory is short, what
+        a session may use whatever the others do."""
+        budget = self.limits.output_budget_bytes
+        undelivered = self.undelivered
+        if undelivered.count < undelivered.limit:
+            return budget
+        return min(budget, FLOOR_BYTES - in_flight_bytes)
 
     @property
     def wall(self) -> float:
@@ -226,13 +249,6 @@ class Workspace:
         if not work.is_queued:
             work.is_queued = True
             self.work.append(work)
-
-    def count_queued(self, messages: int, size_bytes: int) -> None:
-        """Messages have joined a queue, or left one."""
-        stats = self.stats
-        stats.queued_messages += messages
-        stats.queued_bytes += size_bytes
-        self.undelivered.count += size_bytes
 
     # What waits for the store
 

@@ -28,6 +28,7 @@ class SilentEngine:
 
     last_number = 0
     level = LEVEL_MEMORY
+    index_bytes = None
 
     def __init__(self, refuses: bool) -> None:
         self._refuses = refuses

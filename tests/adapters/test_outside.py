@@ -79,6 +79,11 @@ class ThreadedEngine:
         """That of the memory engine."""
         return self._engine.level
 
+    @property
+    def index_bytes(self) -> int | None:
+        """That of the memory engine."""
+        return self._engine.index_bytes
+
     def start(self, on_answers: Callable[[], None]) -> None:
         """Begin to work."""
         self.on_answers = on_answers
@@ -271,6 +276,11 @@ class FailingEngine:
     def level(self) -> int:
         """That of the memory engine."""
         return self._engine.level
+
+    @property
+    def index_bytes(self) -> int | None:
+        """That of the memory engine."""
+        return self._engine.index_bytes
 
     def start(self, on_answers: Callable[[], None]) -> None:
         """There is nothing to begin."""

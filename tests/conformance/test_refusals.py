@@ -47,6 +47,10 @@ class RefusingEngine:
     def level(self) -> int:
         return self._engine.level
 
+    @property
+    def index_bytes(self) -> int | None:
+        return self._engine.index_bytes
+
     def start(self, on_answers: Callable[[], None]) -> None:
         self._engine.start(on_answers)
 

@@ -25,7 +25,6 @@ from mqtt_core.broker import (
     Target,
     Write,
 )
-from mqtt_core.broker._queue import Queue
 from tests.core import wire, wire5
 from tests.core.test_shared import (
     SHARED,
@@ -39,7 +38,7 @@ from tests.core.test_shared import (
 )
 from tests.core.wire5 import prop, u32
 from tests.model import invariants
-from tests.rig import Client, HoldingEngine, RefusingEngine, Rig, writes
+from tests.rig import Client, HoldingEngine, RefusingEngine, Rig, new_queue, writes
 
 ENDINGS = ("cut", "disconnect", "takeover", "clean connect", "expiry", "expiry 0")
 
@@ -700,7 +699,7 @@ def test_an_ended_session_leaves_nothing_in_the_store() -> None:
 
 
 def test_a_queue_gives_up_what_it_has_and_takes_it_back() -> None:
-    queue = Queue()
+    queue = new_queue()
     message = make_message("t", b"x", 1)
     for number in (1, 2):
         queue.add_message_stored(number, message)

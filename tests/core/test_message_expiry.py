@@ -18,6 +18,7 @@ from tests.rig import (
     RefusingEngine,
     Rig,
     TablePolicy,
+    new_queue,
     writes,
 )
 
@@ -458,7 +459,7 @@ def queued(queue: Queue, number: int, expires_at: float, qos: int = 1) -> None:
 
 
 def test_a_queue_gives_up_what_has_expired_wherever_it_waits() -> None:
-    queue = Queue()
+    queue = new_queue()
     for number in range(1, 10):
         queued(queue, number, 10.0 * number if number % 2 else 0.0, number % 3 % 2)
     for number in range(10, 15):
@@ -480,7 +481,7 @@ def test_a_queue_gives_up_what_has_expired_wherever_it_waits() -> None:
 
 
 def test_a_queue_remembers_no_more_times_than_it_has_messages() -> None:
-    queue = Queue()
+    queue = new_queue()
     for number in range(1, 10_000):
         queued(queue, number, 1e9, number % 2)
         if number % 2:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mqtt_core import Message, make_message
 from mqtt_core.broker import Queued
-from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._stored import Stored
+from tests.rig import new_queue
 
 MESSAGES = [make_message("t", bytes(size), 1) for size in (0, 1, 10)]
 
@@ -20,7 +20,7 @@ def sizes(messages: list[Message]) -> int:
 
 
 def test_arrival_merges_qos_0_and_the_others() -> None:
-    queue = Queue()
+    queue = new_queue()
     queue.add(1, 0, MESSAGES[0])
     queue.add(2, 1, MESSAGES[1])
     queue.add(3, 0, MESSAGES[2])
@@ -41,7 +41,7 @@ def test_arrival_merges_qos_0_and_the_others() -> None:
 
 
 def test_what_is_stored_is_counted_and_comes_in_pages() -> None:
-    queue = Queue()
+    queue = new_queue()
     for number in range(1, 6):
         queue.add_stored(number, MESSAGES[1].size_bytes)
     assert queue.has_stored
@@ -59,7 +59,7 @@ def test_what_is_stored_is_counted_and_comes_in_pages() -> None:
 
 
 def test_what_is_dropped_while_its_page_is_read_does_not_come_back() -> None:
-    queue = Queue()
+    queue = new_queue()
     for number in (1, 2, 3):
         queue.add_stored(number, MESSAGES[1].size_bytes)
     assert queue.drop_oldest() == 1
@@ -70,7 +70,7 @@ def test_what_is_dropped_while_its_page_is_read_does_not_come_back() -> None:
 
 
 def test_a_page_shows_what_the_engine_did_not_take() -> None:
-    queue = Queue()
+    queue = new_queue()
     for number in (1, 2, 3):
         queue.add_stored(number, MESSAGES[1].size_bytes)
     queue.load([Queued(3, 1, MESSAGES[1])])
@@ -79,7 +79,7 @@ def test_a_page_shows_what_the_engine_did_not_take() -> None:
 
 
 def test_a_message_that_is_not_stored_after_all() -> None:
-    queue = Queue()
+    queue = new_queue()
     queue.add_stored(1, 100)
     queue.add_stored(2, 200)
     assert queue.forget_stored(1)
@@ -89,7 +89,7 @@ def test_a_message_that_is_not_stored_after_all() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), max_size=60))
 def test_any_history_keeps_order_and_counts(steps: list[tuple[int, int]]) -> None:
-    queue = Queue()
+    queue = new_queue()
     model: deque[tuple[int, int, Message]] = deque()
     for number, (step, value) in enumerate(steps, 1):
         message = MESSAGES[value]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from mqtt_core import Flow, State
 from mqtt_core._flow import AWAITING_SUBACK, AWAITING_UNSUBACK, FREE
 from mqtt_core.broker import CLOSE_NO, Channel
+from mqtt_core.broker._ledger import STORED_BYTES
 from mqtt_core.broker._router import unshared
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._shared import READY, Group, Member, standing
@@ -125,7 +126,15 @@ def _check_sessions(rig: Rig) -> None:
     flows = [each.flow for each in sessions if each.flow is not None]
     waiting = sum(each.in_flight_bytes for each in flows)
     assert ws.orphaned_bytes >= 0
-    assert ws.undelivered.count == waiting + stats.queued_bytes + ws.orphaned_bytes
+    in_memory = sum(each.memory_bytes for each in queues)
+    assert ws.undelivered.count == waiting + in_memory + ws.orphaned_bytes
+    for queue in queues:
+        here = sum(each.message.size_bytes for each in queue.here())
+        stored = queue.size_bytes - here
+        cost = rig.engine.index_bytes
+        if cost is not None:
+            stored = queue.stored_count * (STORED_BYTES + cost)
+        assert queue.memory_bytes == here + stored
     assert ws.held_identifiers == sum(each.held_count for each in flows)
     assert ws.router.count == sum(len(each.subscriptions) for each in sessions)
     members = [
