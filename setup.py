@@ -4,4 +4,4 @@ from setuptools import setup
 
 import iotd_build
 
-setup(ext_modules=iotd_build.core_extensions(), options=iotd_build.build_options())
+setup(ext_modules=iotd_build.extensions(), options=iotd_build.build_options())

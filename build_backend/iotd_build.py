@@ -2,9 +2,10 @@
 
 An install is either compiled or pure, never a mixture. `IOTD_BUILD` in the environment chooses:
 
-- `auto` (the default): if a five-line extension compiles and links here, the core is compiled, and
-  whatever fails after that fails the install; if it does not, the wheel is pure Python.
-- `compiled`: the core is compiled, or the install fails.
+- `auto` (the default): if a five-line extension compiles and links here, the core is compiled with
+  the hot part of the storage engine, and whatever fails after that fails the install; if it does
+  not, the wheel is pure Python.
+- `compiled`: they are compiled, or the install fails.
 - `pure`: nothing is compiled.
 
 An editable install is always pure: extensions beside source that is being edited are soon the
@@ -31,6 +32,7 @@ from setuptools.build_meta import (
 )
 
 __all__ = [
+    "ENGINE_MODULES",
     "Build",
     "BuildError",
     "build_editable",
@@ -38,8 +40,9 @@ __all__ = [
     "build_sdist",
     "build_wheel",
     "chosen_build",
-    "core_extensions",
+    "compiled_modules",
     "core_modules",
+    "extensions",
     "get_requires_for_build_editable",
     "get_requires_for_build_sdist",
     "get_requires_for_build_wheel",
@@ -56,6 +59,16 @@ VARIABLE: Final = "IOTD_BUILD"
 # One exact version: the code it generates must fit the runtime library that the wheel asks for
 # (librt), and two builds of one release must be the same. Raised together with pyproject.toml.
 COMPILER_REQUIREMENTS: Final = ("mypy==2.4.1",)
+
+# Of the storage engine, what runs for each message: in the core's unit, because it has the core's
+# objects in its hands all the time. The rest runs for each batch, or talks to SQLite.
+ENGINE_MODULES: Final = (
+    "adapters/storage/_batch.py",
+    "adapters/storage/_engine.py",
+    "adapters/storage/_folding.py",
+    "adapters/storage/_index.py",
+    "adapters/storage/_writing.py",
+)
 
 PROBE_SOURCE: Final = """\
 #define PY_SSIZE_T_CLEAN
@@ -150,6 +163,11 @@ def core_modules() -> list[str]:
     return [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("mqtt_core/**/*.py"))]
 
 
+def compiled_modules() -> list[str]:
+    """Return what is compiled: the core, and of the storage engine what runs for each message."""
+    return [*core_modules(), *ENGINE_MODULES]
+
+
 def build_options() -> dict[str, dict[str, str]]:
     """Return the options of setuptools' commands: a wheel is built where nothing old lies about."""
     if _Plan.folder is None:
@@ -157,8 +175,8 @@ def build_options() -> dict[str, dict[str, str]]:
     return {"build": {"build_base": str(_Plan.folder / "build")}}
 
 
-def core_extensions() -> list[Extension]:
-    """Return what is to be compiled: the whole core as one unit, or nothing."""
+def extensions() -> list[Extension]:
+    """Return what is to be compiled, all of it as one unit, or nothing."""
     if _Plan.folder is None or not _Plan.compiled:
         return []
     try:
@@ -169,17 +187,27 @@ def core_extensions() -> list[Extension]:
             "The core can be compiled here, but its compiler is not installed: pip install "
             f"{needed} (a build in isolation does so itself), or set {VARIABLE}=pure."
         ) from None
-    extensions = mypycify(
-        ["--config-file=", f"--cache-dir={_Plan.folder / 'types'}", *core_modules()],
+    made = mypycify(
+        [
+            "--config-file=",
+            f"--cache-dir={_Plan.folder / 'types'}",
+            # `adapters` has no __init__.py. What its other modules import need not be here; they
+            # themselves are given, or they might be those of another version.
+            "--explicit-package-bases",
+            "--ignore-missing-imports",
+            *core_modules(),
+            "adapters/storage",
+        ],
+        only_compile_paths=compiled_modules(),
         opt_level="3",
-        # One group: calls between modules of the core are C calls, and no part of it can be of
-        # another age than the rest.
+        # One group: calls between its modules are C calls, and no part of it can be of another age
+        # than the rest.
         separate=False,
         group_name="mqtt_core",
         target_dir=str(_Plan.folder / "c"),
     )
     # mypyc's word is wider: it can do without setuptools, which is what called us.
-    return cast("list[Extension]", extensions)
+    return cast("list[Extension]", made)
 
 
 def get_requires_for_build_wheel(config_settings: ConfigSettings = None) -> list[str]:

@@ -94,7 +94,7 @@ def test_the_compiler_is_not_looked_for_where_none_is_wanted(
 def test_an_editable_install_is_pure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IOTD_BUILD", "auto")
     assert iotd_build.get_requires_for_build_editable() == []
-    assert iotd_build.core_extensions() == []
+    assert iotd_build.extensions() == []
 
 
 def test_an_editable_install_that_was_to_be_compiled_is_refused(
@@ -108,6 +108,17 @@ def test_an_editable_install_that_was_to_be_compiled_is_refused(
 def test_the_build_compiles_with_the_mypy_that_checks() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(iotd_build.COMPILER_REQUIREMENTS) <= set(project["optional-dependencies"]["lint"])
+
+
+def test_what_is_compiled_is_checked_for_any() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (modules,) = [
+        override["module"]
+        for override in project["tool"]["mypy"]["overrides"]
+        if override.get("disallow_any_explicit")
+    ]
+    paths = [module.replace(".", "/") + ".py" for module in modules if module != "mqtt_core.*"]
+    assert tuple(paths) == iotd_build.ENGINE_MODULES
 
 
 @pytest.mark.slow

@@ -26,8 +26,14 @@ def core_modules() -> dict[str, object]:
     return {module.__name__: module.__loader__ for module in modules}
 
 
-def test_every_module_of_the_core_is_of_the_same_build() -> None:
+def module_name(path: str) -> str:
+    return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_every_module_of_the_unit_is_of_the_same_build() -> None:
     loaders = core_modules()
+    for name in map(module_name, iotd_build.ENGINE_MODULES):
+        loaders[name] = importlib.import_module(name).__loader__
     is_compiled = isinstance(loaders["mqtt_core"], ExtensionFileLoader)
     kind = ExtensionFileLoader if is_compiled else SourceFileLoader
     assert [name for name, loader in loaders.items() if not isinstance(loader, kind)] == []
@@ -36,11 +42,7 @@ def test_every_module_of_the_core_is_of_the_same_build() -> None:
 
 
 def test_no_module_of_the_core_is_left_out() -> None:
-    in_the_tree = {
-        ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
-        for path in iotd_build.core_modules()
-    }
-    assert set(core_modules()) == in_the_tree
+    assert set(core_modules()) == set(map(module_name, iotd_build.core_modules()))
 
 
 def test_programs_that_tests_start_run_the_same_build() -> None:
@@ -58,7 +60,7 @@ def test_programs_that_tests_start_run_the_same_build() -> None:
 @pytest.mark.wheel
 def test_the_installed_wheel_has_source_and_extension_of_every_module() -> None:
     files = {str(file) for file in importlib.metadata.files("iotd") or []}
-    for source in iotd_build.core_modules():
+    for source in iotd_build.compiled_modules():
         assert source in files
         stem = source.removesuffix(".py")
         assert any(file.startswith(f"{stem}.cpython") for file in files), source

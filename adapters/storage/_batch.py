@@ -7,14 +7,17 @@ there before.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, final
+from typing import Final, final
 
-from adapters.storage._index import Stored
+from mypy_extensions import mypyc_attr
+
+from adapters.storage._index import Flight, Stored
 from mqtt_core import Message, Will
 from mqtt_core.broker import Operation, Options, Target
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Gathered:
     """A write that has taken effect in the index, on its way to the disk.
 
@@ -46,20 +49,35 @@ class Gathered:
         self.retained = 0  # how many retained messages there were behind it
 
 
-Added = tuple[Stored, Target, int, float, Gathered]
-"""A delivery that is new in a batch: session, target, size, when it expires, and the write that
-brought it. Nothing is made more often, hence no class."""
+@final
+@mypyc_attr(acyclic=True)
+class Added:
+    """A delivery that is new in a batch, and the write that brought it."""
+
+    __slots__ = ("stored", "target", "size", "expires_at", "write")
+
+    def __init__(
+        self, stored: Stored, target: Target, size: int, expires_at: float, write: Gathered
+    ) -> None:
+        self.stored: Final = stored
+        self.target: Final = target
+        self.size: Final = size
+        self.expires_at: Final = expires_at
+        self.write: Final = write
 
 
-class Before(NamedTuple):
-    """How a delivery was before a batch: waiting where there is no packet identifier."""
+@final
+@mypyc_attr(acyclic=True)
+class Before:
+    """How a delivery was before a batch: waiting where there is no flight."""
 
-    stored: Stored
-    size: int
-    expires_at: float
-    packet_id: int
-    is_received: int
-    position: int
+    __slots__ = ("stored", "size", "expires_at", "flight")
+
+    def __init__(self, stored: Stored, size: int, expires_at: float, flight: Flight | None) -> None:
+        self.stored: Final = stored
+        self.size: Final = size
+        self.expires_at: Final = expires_at
+        self.flight: Final = flight
 
 
 @final
@@ -104,7 +122,7 @@ class Batch:
         # Deliveries, by identifier.
         self.added: Final[dict[int, Added]] = {}
         self.removed: Final[set[int]] = set()
-        self.flights: Final[dict[int, tuple[int, int, int]]] = {}
+        self.flights: Final[dict[int, Flight]] = {}
         # Messages, by number.
         self.messages: Final[dict[int, Message]] = {}
         self.gone: Final[list[int]] = []

@@ -16,9 +16,8 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from sqlite3 import Connection
 from time import monotonic
-from typing import Any, Final, cast, final
+from typing import Final, cast, final
 
 from adapters.storage._batch import Batch, Gathered
 from adapters.storage._database import Connect, Report, connect, open_database
@@ -28,8 +27,8 @@ from adapters.storage._index import INDEX_BYTES, MOST_NUMBERS, MOST_TARGETS, num
 from adapters.storage._limits import Mark, StoreLimits
 from adapters.storage._loading import Progress
 from adapters.storage._notices import Notice, Notify, log_notice
-from adapters.storage._reading import Damage, Seen, read_queued, read_sessions, read_wills
-from adapters.storage._worker import NEVER, Commit, Fetch, Fetching, Stumble, Worker
+from adapters.storage._reading import queue_reader, session_reader, sessions_reader, wills_reader
+from adapters.storage._worker import NEVER, Commit, Fetch, Stumble, Worker
 from mqtt_core.broker import (
     LEVEL_FSYNC,
     LEVEL_MEMORY,
@@ -55,9 +54,7 @@ from mqtt_core.broker import (
     ReadWills,
     Request,
     RetainedMessages,
-    RetainedPage,
     SaveSession,
-    SessionsPage,
     Settle,
     WillsPage,
     Write,
@@ -223,7 +220,7 @@ class SqliteEngine:
         if isinstance(request, Write):
             self._write(request)
         elif isinstance(request, MatchRetained):
-            self._completions.append(self._match_retained(request))
+            self._completions.append(self._retained.match(request))
         else:
             self._read(request, False)
 
@@ -342,19 +339,9 @@ class SqliteEngine:
 
     # Reads
 
-    def _match_retained(self, request: MatchRetained) -> Completion:
-        retained = self._retained
-        # It is the walk that an earlier page came from.
-        position = cast(Any, request.position)
-        if position is None:
-            position = retained.start(request.topic_filter)
-        messages = retained.collect(position, request.limit, request.limit_bytes)
-        return RetainedPage(request.request_id, messages, None if position.is_at_end else position)
-
     def _read(self, request: Request, is_again: bool) -> None:
         """Answer from the index, or have it fetched. `is_again`: a commit before it has failed,
         and would again."""
-        fetching: Fetching
         batch = self._folding.batch
         is_touched = bool(batch.writes)
         request_id = request.request_id
@@ -371,38 +358,18 @@ class SqliteEngine:
             if is_touched and is_again:
                 unwritten = self._unwritten(ids)
                 is_touched = False
-
-            session = request.session
-
-            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
-                entries = read_queued(connection, session, ids, unwritten, damages)
-                return QueuePage(request_id, entries)
-
+            fetching = queue_reader(request, ids, unwritten)
         elif isinstance(request, ClaimSession):
             claimed = self._index.by_client.get(request.client_id)
             if claimed is None:
                 self._completions.append(Claimed(request_id, None))
                 return
-            seen = [Seen(self._index.sessions[claimed])]
-
-            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
-                return Claimed(request_id, read_sessions(connection, seen, 0, damages)[0])
-
+            fetching = session_reader(request, self._index.sessions[claimed])
         elif isinstance(request, ReadSessions):
-            limit = request.limit
-            page = [Seen(each) for each in self._index.behind(request.after, limit)]
-
-            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
-                return SessionsPage(request_id, read_sessions(connection, page, limit, damages))
-
+            fetching = sessions_reader(request, self._index.behind(request.after, request.limit))
         else:
             assert isinstance(request, ReadWills), request
-            after = request.after
-            most = request.limit
-
-            def fetching(connection: Connection, damages: list[Damage]) -> Completion:
-                return WillsPage(request_id, read_wills(connection, after, most, damages))
-
+            fetching = wills_reader(request)
         if is_touched and is_again:
             reason = "the store cannot be written now, and what was asked for rests on that"
             self._completions.append(Failed(request_id, reason, self._last_kind))
@@ -421,7 +388,7 @@ class SqliteEngine:
             added = batch.added.get(each)
             if added is not None:
                 number = number_of(each)
-                target = added[1]
+                target = added.target
                 message = batch.messages[number]
                 found[each] = Queued(number, target.qos, message, target.particulars)
         return found

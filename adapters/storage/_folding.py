@@ -7,10 +7,9 @@ what cancels out never gets as far as the thread that writes.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from typing import Final, cast, final
+from typing import Final, final
 
-from adapters.storage._batch import Batch, Before, Gathered
+from adapters.storage._batch import Added, Batch, Before, Gathered
 from adapters.storage._index import Flight, Index, Stored, delivery_id, number_of
 from mqtt_core import Message
 from mqtt_core.broker import (
@@ -21,6 +20,7 @@ from mqtt_core.broker import (
     EndSession,
     HoldIdentifier,
     Operation,
+    Options,
     PutRetained,
     ReleaseIdentifier,
     RetainedMessages,
@@ -46,35 +46,50 @@ class Folding:
         self.cancelled: list[Gathered] = []  # writes of which nothing is left
         self._expiring: Final[list[tuple[float, bytes]]] = []  # retained messages, as a heap
         self._sessions: Final = index.sessions
-        # Operation is the common type; each function takes the one that it stands for.
-        self._steps: Final = cast(
-            "dict[type[Operation], Callable[[Operation, Gathered], None]]",
-            {
-                Append: self._append,
-                Settle: self._settle,
-                SaveSent: self._save_sent,
-                SaveReceived: self._save_received,
-                HoldIdentifier: self._hold_identifier,
-                ReleaseIdentifier: self._release_identifier,
-                PutRetained: self._put_retained,
-                DeleteRetained: self._delete_retained,
-                DropExpired: self._drop_expired,
-                SaveSession: self._save_session,
-                EndSession: self._end_session,
-                RetireSession: self._retire_session,
-                SaveExpiry: self._save_expiry,
-                SaveWill: self._save_will,
-                SaveSubscription: self._save_subscription,
-                DeleteSubscription: self._delete_subscription,
-            },
-        )
 
     def fold(self, write: Gathered) -> None:
         """Let a write take effect."""
-        steps = self._steps
         for operation in write.operations:
-            steps[type(operation)](operation, write)
+            if isinstance(operation, Append):
+                self._append(operation, write)
+            elif isinstance(operation, Settle):
+                self._settle(operation, write)
+            elif isinstance(operation, SaveSent):
+                self._save_sent(operation, write)
+            elif isinstance(operation, SaveReceived):
+                self._save_received(operation, write)
+            elif isinstance(operation, HoldIdentifier):
+                self._hold(operation.session, operation.packet_id, True, write)
+            elif isinstance(operation, ReleaseIdentifier):
+                self._hold(operation.session, operation.packet_id, False, write)
+            elif isinstance(operation, PutRetained):
+                self._put_retained(operation, write)
+            elif isinstance(operation, DeleteRetained):
+                self._delete_topic(operation.topic, write)
+            elif isinstance(operation, DropExpired):
+                self._drop_expired(operation, write)
+            else:
+                self._fold_session(operation, write)
         write.retained = self.retained.count
+
+    def _fold_session(self, operation: Operation, write: Gathered) -> None:
+        """Let a change of a session, or of what belongs to it, take effect."""
+        if isinstance(operation, SaveSession):
+            self._save_session(operation, write)
+        elif isinstance(operation, EndSession):
+            self._end_session(operation, write)
+        elif isinstance(operation, RetireSession):
+            self._retire_session(operation, write)
+        elif isinstance(operation, SaveExpiry):
+            self._save_expiry(operation, write)
+        elif isinstance(operation, SaveSubscription):
+            granted = (operation.qos, operation.options)
+            self._subscribe(operation.session, operation.topic_filter, granted, write)
+        elif isinstance(operation, DeleteSubscription):
+            self._subscribe(operation.session, operation.topic_filter, None, write)
+        else:
+            assert isinstance(operation, SaveWill), operation
+            self._save_will(operation, write)
 
     def note_retained(self, message: Message) -> None:
         """Remember when a retained message expires."""
@@ -101,9 +116,9 @@ class Folding:
             place += 1
             if target.packet_id:
                 index.last_position += 1
-                position = index.last_position
-                stored.send(number, (delivery, size, target.packet_id, 0, position))
-                batch.flights[delivery] = (target.packet_id, 0, position)
+                flight = Flight(delivery, size, target.packet_id, False, index.last_position)
+                stored.send(flight)
+                batch.flights[delivery] = flight
                 if target.qos != 1:  # sent only once it is stored
                     write.rests = True
             else:
@@ -112,7 +127,7 @@ class Folding:
             if expires_at:
                 stored.note_expiry(delivery, expires_at)
             stored.touched = batch.serial
-            batch.added[delivery] = (stored, target, size, expires_at, write)
+            batch.added[delivery] = Added(stored, target, size, expires_at, write)
         if place:
             write.live += place
             index.count += place
@@ -135,23 +150,21 @@ class Folding:
             if taken is None:
                 return
             delivery, size = taken
-            packet_id = is_received = position = 0
         else:
-            delivery, size, packet_id, is_received, position = flight
+            delivery = flight.delivery
+            size = flight.size
         expires_at = stored.forget_expiry(delivery)
         self.index.count -= 1
         added = batch.added.pop(delivery, None)
         batch.flights.pop(delivery, None)
         if added is None:
             if delivery not in batch.before:
-                batch.before[delivery] = Before(
-                    stored, size, expires_at, packet_id, is_received, position
-                )
+                batch.before[delivery] = Before(stored, size, expires_at, flight)
             batch.removed.add(delivery)
             if write is not None:
                 write.rests = True
         else:
-            writer = added[4]
+            writer = added.write
             writer.live -= 1
             if write is not None and write.request_id:
                 # If this one is refused, the delivery is there after all.
@@ -180,33 +193,27 @@ class Folding:
         stored = self._sessions.get(operation.session)
         taken = None if stored is None else stored.take(operation.number)
         if stored is not None and taken is not None:
-            before = Before(stored, taken[1], stored.expiry(taken[0]), 0, 0, 0)
-            self._step(stored, taken[0], before, operation.packet_id, 0, write)
+            delivery, size = taken
+            before = Before(stored, size, stored.expiry(delivery), None)
+            self._step(delivery, before, operation.packet_id, False, write)
 
     def _save_received(self, operation: SaveReceived, write: Gathered) -> None:
         stored = self._sessions.get(operation.session)
         flight = None if stored is None else stored.land(operation.number)
         if stored is not None and flight is not None:
-            before = Before(stored, flight[1], stored.expiry(flight[0]), *flight[2:])
-            self._step(stored, flight[0], before, flight[2], 1, write)
+            before = Before(stored, flight.size, stored.expiry(flight.delivery), flight)
+            self._step(flight.delivery, before, flight.packet_id, True, write)
 
     def _step(
-        self,
-        stored: Stored,
-        delivery: int,
-        before: Before,
-        packet_id: int,
-        is_received: int,
-        write: Gathered,
+        self, delivery: int, before: Before, packet_id: int, is_received: bool, write: Gathered
     ) -> None:
         """A delivery has got further, behind the others of its session."""
         index = self.index
         batch = self.batch
         index.last_position += 1
-        position = index.last_position
-        number = number_of(delivery)
-        stored.send(number, (delivery, before.size, packet_id, is_received, position))
-        batch.flights[delivery] = (packet_id, is_received, position)
+        flight = Flight(delivery, before.size, packet_id, is_received, index.last_position)
+        before.stored.send(flight)
+        batch.flights[delivery] = flight
         if delivery not in batch.added and delivery not in batch.before:
             batch.before[delivery] = before
         write.rests = True
@@ -294,26 +301,22 @@ class Folding:
         self.batch.wills[operation.client_id] = None if will is None else (will, operation.due)
         self._changed(write)
 
-    def _save_subscription(self, operation: SaveSubscription, write: Gathered) -> None:
-        if self._kept(operation.session) is not None:
-            filters = self.batch.subscriptions.setdefault(operation.session, {})
-            filters[operation.topic_filter] = (operation.qos, operation.options)
+    def _subscribe(
+        self,
+        session: int,
+        topic_filter: bytes,
+        granted: tuple[int, Options | None] | None,
+        write: Gathered,
+    ) -> None:
+        """A subscription has changed, None: it is over."""
+        if self._kept(session) is not None:
+            self.batch.subscriptions.setdefault(session, {})[topic_filter] = granted
             self._changed(write)
 
-    def _delete_subscription(self, operation: DeleteSubscription, write: Gathered) -> None:
-        if self._kept(operation.session) is not None:
-            filters = self.batch.subscriptions.setdefault(operation.session, {})
-            filters[operation.topic_filter] = None
-            self._changed(write)
-
-    def _hold_identifier(self, operation: HoldIdentifier, write: Gathered) -> None:
-        if self._kept(operation.session) is not None:
-            self.batch.held.setdefault(operation.session, {})[operation.packet_id] = True
-            self._changed(write)
-
-    def _release_identifier(self, operation: ReleaseIdentifier, write: Gathered) -> None:
-        if self._kept(operation.session) is not None:
-            self.batch.held.setdefault(operation.session, {})[operation.packet_id] = False
+    def _hold(self, session: int, packet_id: int, is_held: bool, write: Gathered) -> None:
+        """A client's identifier of a QoS 2 message is held or free."""
+        if self._kept(session) is not None:
+            self.batch.held.setdefault(session, {})[packet_id] = is_held
             self._changed(write)
 
     def _changed(self, write: Gathered) -> None:
@@ -329,9 +332,6 @@ class Folding:
         self.note_retained(message)
         self.batch.retained[message.topic.utf8] = message
         self._changed(write)
-
-    def _delete_retained(self, operation: DeleteRetained, write: Gathered) -> None:
-        self._delete_topic(operation.topic, write)
 
     def _delete_topic(self, topic: bytes, write: Gathered) -> None:
         if self.retained.get(topic) is not None:
@@ -371,7 +371,7 @@ class Folding:
                 return done
             added = self.batch.added.get(delivery)
             if added is not None:
-                added[4].rests = True  # the end of the session may be refused
+                added.write.rests = True  # the end of the session may be refused
             self._remove(stored, number_of(delivery), None)
         return budget
 
@@ -379,8 +379,8 @@ class Folding:
 
     def roll_back(self, batch: Batch) -> None:
         """Take back all that a batch changed. The last batch goes first."""
-        for delivery, (stored, _, _, _, _) in batch.added.items():
-            self._take_out(stored, delivery)
+        for delivery, added in batch.added.items():
+            self._take_out(added.stored, delivery)
             self.index.count -= 1
         for delivery, before in batch.before.items():
             if delivery in batch.removed:
@@ -409,14 +409,13 @@ class Folding:
         stored.forget_expiry(delivery)
 
     def _put_back(self, delivery: int, before: Before) -> None:
-        stored, size, expires_at, packet_id, is_received, position = before
-        if packet_id:
-            flight: Flight = (delivery, size, packet_id, is_received, position)
-            stored.send(number_of(delivery), flight)
+        stored = before.stored
+        if before.flight is not None:
+            stored.send(before.flight)
         else:
-            stored.add(delivery, size)
-        if expires_at:
-            stored.note_expiry(delivery, expires_at)
+            stored.add(delivery, before.size)
+        if before.expires_at:
+            stored.note_expiry(delivery, before.expires_at)
 
     def _roll_back_sessions(self, batch: Batch) -> None:
         index = self.index

@@ -11,6 +11,8 @@ from array import array
 from bisect import bisect_left
 from typing import Final, final
 
+from mypy_extensions import mypyc_attr
+
 _PLACE_BITS: Final = 20
 
 MOST_TARGETS: Final = 1 << _PLACE_BITS
@@ -37,11 +39,21 @@ def number_of(delivery: int) -> int:
     return delivery >> _PLACE_BITS
 
 
-Flight = tuple[int, int, int, int, int]
-"""A delivery under way: identifier, size, packet identifier, whether PUBREC has come, position.
+@final
+@mypyc_attr(acyclic=True)
+class Flight:
+    """A delivery under way. `position` orders those of a session by their last step."""
 
-Positions order those of a session by their last step.
-"""
+    __slots__ = ("delivery", "size", "packet_id", "is_received", "position")
+
+    def __init__(
+        self, delivery: int, size: int, packet_id: int, is_received: bool, position: int
+    ) -> None:
+        self.delivery: Final = delivery
+        self.size: Final = size
+        self.packet_id: Final = packet_id
+        self.is_received: Final = is_received  # PUBREC has come
+        self.position: Final = position
 
 
 @final
@@ -143,11 +155,13 @@ class Stored:
             at += 1
         return found
 
-    def send(self, number: int, flight: Flight) -> None:
+    def send(self, flight: Flight) -> None:
         """A delivery is under way."""
-        if self.sent is None:
-            self.sent = {}
-        self.sent[number] = flight
+        sent = self.sent
+        if sent is None:
+            sent = {}
+            self.sent = sent
+        sent[flight.delivery >> _PLACE_BITS] = flight
 
     def land(self, number: int) -> Flight | None:
         """Remove a delivery under way, None where there is none of that message."""
@@ -198,12 +212,12 @@ class Stored:
     def first_delivery(self) -> int:
         """Some delivery that it has, 0 for none."""
         if self.sent:
-            return next(iter(self.sent.values()))[0]
+            return next(iter(self.sent.values())).delivery
         return 0 if self.ids is None else self.ids[self.first]
 
 
 def _position(flight: Flight) -> int:
-    return flight[4]
+    return flight.position
 
 
 @final

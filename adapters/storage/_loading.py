@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from adapters.storage._errors import RecordDamagedError
-from adapters.storage._index import Index, Stored, number_of
+from adapters.storage._index import Flight, Index, Stored, number_of
 from adapters.storage._records import decode_message
 from mqtt_core import Message
 
@@ -103,7 +103,7 @@ def _load_flights(connection: sqlite3.Connection, index: Index, nobodys: dict[in
         stored = index.sessions.get(session)
         if stored is None:
             stored = nobodys.setdefault(session, Stored(session, ""))
-        stored.send(number_of(delivery), (delivery, size, packet_id, is_received, position))
+        stored.send(Flight(delivery, size, packet_id, bool(is_received), position))
         index.last_position = max(index.last_position, position)
 
 

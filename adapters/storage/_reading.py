@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, final
 
 from adapters.storage._errors import RecordDamagedError
@@ -12,16 +12,28 @@ from adapters.storage._records import decode_message, decode_particulars, decode
 from adapters.storage._writing import held_id
 from mqtt_core import Message
 from mqtt_core.broker import (
+    Claimed,
+    ClaimSession,
+    Completion,
     InFlight,
     Operation,
     Options,
     Particulars,
     Queued,
+    QueuePage,
+    ReadQueue,
+    ReadSessions,
+    ReadWills,
     SaveWill,
     SessionRecord,
+    SessionsPage,
     Settle,
     StoredWill,
+    WillsPage,
 )
+
+Fetching = Callable[[sqlite3.Connection, list["Damage"]], Completion]
+"""What the thread does to answer a request."""
 
 _PART: Final = 64
 """Rows asked for at once."""
@@ -70,6 +82,47 @@ class Damage:
         self.remedy: Final = remedy
 
 
+def queue_reader(request: ReadQueue, ids: Sequence[int], unwritten: dict[int, Queued]) -> Fetching:
+    """Reads a page of a queue."""
+
+    def read(connection: sqlite3.Connection, damages: list[Damage]) -> Completion:
+        entries = read_queued(connection, request.session, ids, unwritten, damages)
+        return QueuePage(request.request_id, entries)
+
+    return read
+
+
+def session_reader(request: ClaimSession, stored: Stored) -> Fetching:
+    """Reads the session that a client claims."""
+    seen = [Seen(stored)]
+
+    def read(connection: sqlite3.Connection, damages: list[Damage]) -> Completion:
+        return Claimed(request.request_id, read_sessions(connection, seen, 0, damages)[0])
+
+    return read
+
+
+def sessions_reader(request: ReadSessions, page: Iterable[Stored]) -> Fetching:
+    """Reads a page of sessions."""
+    seen = [Seen(stored) for stored in page]
+
+    def read(connection: sqlite3.Connection, damages: list[Damage]) -> Completion:
+        records = read_sessions(connection, seen, request.limit, damages)
+        return SessionsPage(request.request_id, records)
+
+    return read
+
+
+def wills_reader(request: ReadWills) -> Fetching:
+    """Reads a page of wills."""
+
+    def read(connection: sqlite3.Connection, damages: list[Damage]) -> Completion:
+        wills = read_wills(connection, request.after, request.limit, damages)
+        return WillsPage(request.request_id, wills)
+
+    return read
+
+
 def read_queued(
     connection: sqlite3.Connection,
     session: int,
@@ -112,7 +165,7 @@ def read_sessions(
     subscriptions = _subscriptions(connection, first, last)
     held = _held(connection, first, last)
     found = _rows(
-        connection, _UNDER_WAY, [flight[0] for session in sessions for flight in session.flights]
+        connection, _UNDER_WAY, [each.delivery for session in sessions for each in session.flights]
     )
     size = 0
     for each in sessions:
@@ -165,17 +218,19 @@ def _held(connection: sqlite3.Connection, first: int, last: int) -> dict[int, se
 def _in_flight(session: Seen, found: dict[int, _Row], damages: list[Damage]) -> list[InFlight]:
     """What is under way for a session; without the message where PUBREC has come."""
     records: list[InFlight] = []
-    for delivery, _, packet_id, is_received, _ in session.flights:
-        number = number_of(delivery)
+    for flight in session.flights:
+        number = number_of(flight.delivery)
+        is_received = flight.is_received
         try:
-            qos, message, particulars = _decoded(found.get(delivery))
+            qos, message, particulars = _decoded(found.get(flight.delivery))
             if message is None and not is_received:
                 raise RecordDamagedError("it is missing")
         except RecordDamagedError as error:
             damages.append(_damaged_message(session.session, number, error))
         else:
-            is_done = bool(is_received)
-            records.append(InFlight(packet_id, number, qos, message, particulars, is_done))
+            records.append(
+                InFlight(flight.packet_id, number, qos, message, particulars, is_received)
+            )
     return records
 
 

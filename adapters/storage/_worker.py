@@ -17,15 +17,13 @@ from typing import Final, NamedTuple, final
 from adapters.storage._batch import Batch
 from adapters.storage._database import Database, synchronous
 from adapters.storage._errors import explain, is_damage, is_full
-from adapters.storage._reading import Damage
+from adapters.storage._reading import Damage, Fetching
 from adapters.storage._writing import Rows, write_rows
 from mqtt_core.broker import LEVEL_FSYNC, Completion, Request
 
 NEVER: Final = float("inf")
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.5
-
-Fetching = Callable[[sqlite3.Connection, list[Damage]], Completion]
 
 
 @final

@@ -2,6 +2,10 @@
 
 A statement has many rows: each one gives up the interpreter's lock while it runs, and gets it back
 only when the loop, which may be busy, lets it go.
+
+`sqlite3` looks for an adapter of each value that is no int, float, str or bytearray, which costs
+more than the rest of a row. So what is NULL or the same in most rows stands in the statement, and
+what is made once for each message is a bytearray.
 """
 
 from __future__ import annotations
@@ -11,15 +15,19 @@ from collections.abc import Iterable, Sequence
 from typing import Final, final
 
 from adapters.storage._batch import Batch
+from adapters.storage._index import Flight
 from adapters.storage._records import encode_message, encode_particulars, encode_will
 
-Value = int | float | str | bytes | None
+Value = int | float | str | bytes | bytearray | None
 Row = tuple[Value, ...]
 
 _ROWS: Final = (128, 32, 8, 1)
 """Rows of one statement: few enough sizes that all statements stay prepared."""
 
-_WAITING: Final = (0, 0, 0)
+_INTO_QUEUE: Final = (
+    "INSERT INTO queue(id, session, size, qos, expires_at, particulars, packet_id, is_received, "
+    "position) VALUES"
+)
 HELD_BITS: Final = 16
 
 
@@ -46,6 +54,8 @@ class Rows:
         "deliveries_gone",
         "messages_gone",
         "messages",
+        "waiting",
+        "sent",
         "deliveries",
         "flights",
     )
@@ -91,22 +101,35 @@ class Rows:
         self.deliveries_gone: Final = sorted(batch.removed)
         self.messages_gone: Final = sorted(batch.gone)
         self.messages: Final = list(batch.messages.items())
+        # Deliveries that are new: those that wait and have nothing of their own, those that have
+        # been sent and have nothing of their own, and the others.
+        self.waiting: Final[list[Row]] = []
+        self.sent: Final[list[Row]] = []
+        self.deliveries: Final[list[Row]] = []
         flights = dict(batch.flights)
-        self.deliveries: Final[list[Row]] = [
-            (
-                delivery,
-                stored.session,
-                size,
-                expires_at or None,
-                target.qos,
-                encode_particulars(target.particulars),
-                *flights.pop(delivery, _WAITING),
-            )
-            for delivery, (stored, target, size, expires_at, _) in batch.added.items()
-        ]
+        for delivery, added in batch.added.items():
+            flight = flights.pop(delivery, None)
+            target = added.target
+            session = added.stored.session
+            particulars = target.particulars
+            if added.expires_at or particulars is not None:
+                own = (added.expires_at or None, encode_particulars(particulars))
+                steps = (0, 0, 0) if flight is None else _steps(flight)
+                row = (delivery, session, added.size, target.qos, *own, *steps)
+                self.deliveries.append(row)
+            elif flight is None:
+                self.waiting.append((delivery, session, added.size, target.qos))
+            else:
+                steps = _steps(flight)
+                self.sent.append((delivery, session, added.size, target.qos, *steps))
         self.flights: Final[list[Row]] = [
-            (delivery, *flight) for delivery, flight in flights.items()
+            (delivery, *_steps(flight)) for delivery, flight in flights.items()
         ]
+
+
+def _steps(flight: Flight) -> tuple[int, int, int]:
+    """How far a delivery has got."""
+    return (flight.packet_id, 1 if flight.is_received else 0, flight.position)
 
 
 def write_rows(connection: sqlite3.Connection, rows: Rows) -> None:
@@ -133,14 +156,11 @@ def write_rows(connection: sqlite3.Connection, rows: Rows) -> None:
     insert(
         connection,
         "INSERT INTO message(number, record) VALUES",
-        [(number, encode_message(message)) for number, message in rows.messages],
+        [(number, bytearray(encode_message(message))) for number, message in rows.messages],
     )
-    insert(
-        connection,
-        "INSERT INTO queue(id, session, size, expires_at, qos, particulars, packet_id, "
-        "is_received, position) VALUES",
-        rows.deliveries,
-    )
+    insert(connection, _INTO_QUEUE, rows.waiting, one="(?,?,?,?,NULL,NULL,0,0,0)")
+    insert(connection, _INTO_QUEUE, rows.sent, one="(?,?,?,?,NULL,NULL,?,?,?)")
+    insert(connection, _INTO_QUEUE, rows.deliveries)
     insert(
         connection,
         "UPDATE queue SET packet_id=new.column2, is_received=new.column3, position=new.column4 "
@@ -177,15 +197,21 @@ def _write_sessions(connection: sqlite3.Connection, rows: Rows) -> None:
 
 
 def insert(
-    connection: sqlite3.Connection, before: str, rows: Sequence[Row], behind: str = ""
+    connection: sqlite3.Connection,
+    before: str,
+    rows: Sequence[Row],
+    behind: str = "",
+    one: str = "",
 ) -> None:
-    """Run a statement with the rows in it, as many at once as there is a size for."""
+    """Run a statement with the rows in it, as many at once as there is a size for. `one` is what
+    stands there for each, if that is more than its values."""
     at = 0
     left = len(rows)
     for count in _ROWS:
         while left >= count:
             part = rows[at : at + count]
-            one = "(" + ",".join("?" * len(part[0])) + ")"
+            if not one:
+                one = "(" + ",".join("?" * len(part[0])) + ")"
             values = [value for row in part for value in row]
             connection.execute(before + ",".join([one] * count) + behind, values)
             at += count

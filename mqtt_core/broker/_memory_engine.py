@@ -11,7 +11,7 @@ from typing import Final, final
 from mqtt_core.broker._levels import LEVEL_MEMORY
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._particulars import Options
-from mqtt_core.broker._retained import Position, RetainedMessages
+from mqtt_core.broker._retained import RetainedMessages
 from mqtt_core.broker._store import (
     RETAINED_FULL,
     Append,
@@ -36,7 +36,6 @@ from mqtt_core.broker._store import (
     ReadWills,
     ReleaseIdentifier,
     Request,
-    RetainedPage,
     RetireSession,
     SaveExpiry,
     SaveReceived,
@@ -180,7 +179,7 @@ class MemoryEngine:
             self._completions.append(self._read_wills(request))
         else:
             assert isinstance(request, MatchRetained), request
-            self._completions.append(self._match_retained(request))
+            self._completions.append(self.retained.match(request))
 
     def take_completions(self) -> list[Completion]:
         """What has been decided since the last call."""
@@ -354,10 +353,3 @@ class MemoryEngine:
                 entries.append(entry)
                 at += 1
         return QueuePage(request.request_id, entries)
-
-    def _match_retained(self, request: MatchRetained) -> Completion:
-        position = request.position
-        if not isinstance(position, Position):
-            position = self.retained.start(request.topic_filter)
-        messages = self.retained.collect(position, request.limit, request.limit_bytes)
-        return RetainedPage(request.request_id, messages, None if position.is_at_end else position)

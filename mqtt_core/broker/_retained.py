@@ -11,6 +11,7 @@ import heapq
 from typing import Final, final
 
 from mqtt_core._message import Message
+from mqtt_core.broker._store import MatchRetained, RetainedPage
 
 _REPLACED_KEPT: Final = 1_000
 
@@ -221,6 +222,14 @@ class RetainedMessages:
     def start(self, topic_filter: bytes) -> Position:
         """The beginning of a walk."""
         return Position(topic_filter, self._root)
+
+    def match(self, request: MatchRetained) -> RetainedPage:
+        """The answer to a request for an engine that has its retained messages here."""
+        position = request.position
+        if not isinstance(position, Position):
+            position = self.start(request.topic_filter)
+        messages = self.collect(position, request.limit, request.limit_bytes)
+        return RetainedPage(request.request_id, messages, None if position.is_at_end else position)
 
     def collect(self, position: Position, limit: int, limit_bytes: int) -> list[Message]:
         """The next messages of a walk: at most `limit`, and not many more bytes than

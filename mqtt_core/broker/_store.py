@@ -20,14 +20,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
+from mypy_extensions import mypyc_attr
+
 from mqtt_core._message import Message
 from mqtt_core._packets import Will
 from mqtt_core.broker._levels import LEVEL_FSYNC
 from mqtt_core.broker._particulars import Options, Particulars
 
-# Operations: what changes.
+# Operations: what changes. What is made for each message can be part of no cycle, so that the
+# garbage collector need not look at it.
 
 
+@mypyc_attr(acyclic=True)
 class Operation:
     """One change to what must survive."""
 
@@ -110,6 +114,7 @@ class DeleteSubscription(Operation):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Target:
     """For whom a message is: a session, at a QoS; in flight already where it has an identifier."""
 
@@ -125,6 +130,7 @@ class Target:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Append(Operation):
     """A message for the queues of some sessions. Numbers grow with each message."""
 
@@ -135,6 +141,7 @@ class Append(Operation):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class SaveSent(Operation):
     """A queued message has gone out, or will, with this packet identifier."""
 
@@ -145,6 +152,7 @@ class SaveSent(Operation):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class SaveReceived(Operation):
     """PUBREC has come for a message: its PUBLISH is never sent again."""
 
@@ -154,6 +162,7 @@ class SaveReceived(Operation):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Settle(Operation):
     """A message is done with for one session: acknowledged, or dropped."""
 
@@ -163,6 +172,7 @@ class Settle(Operation):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class HoldIdentifier(Operation):
     """A QoS 2 message of this client has been taken over; a repeat is not a new one."""
 
@@ -172,6 +182,7 @@ class HoldIdentifier(Operation):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class ReleaseIdentifier(Operation):
     """PUBREL has come: the identifier is free for a new message."""
 
@@ -215,6 +226,7 @@ RETAINED_FULL: Final = 2
 # Requests, and what completes them.
 
 
+@mypyc_attr(acyclic=True)
 class Request:
     """Something asked of an engine; its id is that of the completion."""
 
@@ -223,6 +235,7 @@ class Request:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Write(Request):
     """Operations that take effect together; `Done` once they are as durable as `level` says."""
 
@@ -311,6 +324,7 @@ class MatchRetained(Request):
         self.limit_bytes: Final = limit_bytes
 
 
+@mypyc_attr(acyclic=True)
 class Completion:
     """What became of a request."""
 
@@ -319,6 +333,7 @@ class Completion:
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Done(Completion):
     """The write is at least as durable as its level asks for.
 
@@ -331,6 +346,7 @@ class Done(Completion):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Failed(Completion):
     """The request was refused and has no effect; it may have one after a crash if the store is
     broken. `kind` is `STORE_BROKEN`, `STORE_FULL` or `RETAINED_FULL`, `reason` for people.
@@ -447,6 +463,7 @@ class WillsPage(Completion):
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Queued:
     """One entry of a session's queue."""
 
