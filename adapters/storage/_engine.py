@@ -66,8 +66,10 @@ BATCH_ROWS: Final = 512
 HOPE_ROWS: Final = 4_096
 """The same for a batch that may yet cancel out."""
 
-HOPE_S: Final = 0.002
-"""How long a message stays in memory alone whose receivers may acknowledge it at once."""
+HOPE_S: Final = 0.005
+"""How long a message stays in memory alone whose receivers may acknowledge it at once. With less
+than half of it twice as many are written that need not be; who rests on one that is not
+acknowledged waits so long before the disk is asked."""
 
 LAZY_S: Final = 0.01
 """How long a change stays in memory alone that nobody waits for."""
