@@ -32,6 +32,7 @@ from mqtt_core.broker import (
     Operation,
     ReadSessions,
     Request,
+    SaveExpiry,
     SaveSession,
     SaveSubscription,
     SessionsPage,
@@ -43,6 +44,7 @@ from mqtt_core.broker import (
 PAYLOAD_BYTES: Final = 100
 BATCHES: Final = (1, 10, 100, 500)
 PAGE: Final = 10_000
+EXPIRY_S: Final = 86_400
 
 
 class Driver:
@@ -97,6 +99,7 @@ def build(folder: Path, messages: int, sessions: int) -> dict[str, object]:
     for each in range(sessions):
         operations += [
             SaveSession(first + each, f"device-{each:08}"),
+            SaveExpiry(first + each, None, EXPIRY_S),
             SaveSubscription(first + each, f"devices/{each}/#".encode(), 1),
         ]
     for at in range(0, len(operations), 1_000):

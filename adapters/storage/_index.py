@@ -13,12 +13,13 @@ from typing import Final, final
 
 from mypy_extensions import mypyc_attr
 
-_PLACE_BITS: Final = 20
+PLACE_BITS: Final = 20
+"""Of an identifier, those that are not of the number."""
 
-MOST_TARGETS: Final = 1 << _PLACE_BITS
+MOST_TARGETS: Final = 1 << PLACE_BITS
 """Sessions that one message can be stored for."""
 
-MOST_NUMBERS: Final = 1 << (63 - _PLACE_BITS)
+MOST_NUMBERS: Final = 1 << (63 - PLACE_BITS)
 """A number that is too great: at 100,000 messages a second it is reached in 2.8 years, at 1,000 in
 280; exporting and importing a store begins again at the bottom."""
 
@@ -31,12 +32,12 @@ _POPPED_KEPT: Final = 64
 
 def delivery_id(number: int, place: int) -> int:
     """The identifier of a delivery."""
-    return number << _PLACE_BITS | place
+    return number << PLACE_BITS | place
 
 
 def number_of(delivery: int) -> int:
     """The number of the message of a delivery."""
-    return delivery >> _PLACE_BITS
+    return delivery >> PLACE_BITS
 
 
 @final
@@ -161,7 +162,7 @@ class Stored:
         if sent is None:
             sent = {}
             self.sent = sent
-        sent[flight.delivery >> _PLACE_BITS] = flight
+        sent[flight.delivery >> PLACE_BITS] = flight
 
     def land(self, number: int) -> Flight | None:
         """Remove a delivery under way, None where there is none of that message."""
@@ -206,8 +207,8 @@ class Stored:
         expiring = self.expiring
         pairs = zip(ids[self.first :], sizes[self.first :], strict=True)
         if expiring is None:
-            return [(each >> _PLACE_BITS, size, 0.0) for each, size in pairs]
-        return [(each >> _PLACE_BITS, size, expiring.get(each, 0.0)) for each, size in pairs]
+            return [(each >> PLACE_BITS, size, 0.0) for each, size in pairs]
+        return [(each >> PLACE_BITS, size, expiring.get(each, 0.0)) for each, size in pairs]
 
     def first_delivery(self) -> int:
         """Some delivery that it has, 0 for none."""

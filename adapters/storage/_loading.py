@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from adapters.storage._errors import RecordDamagedError
-from adapters.storage._index import Flight, Index, Stored, number_of
+from adapters.storage._index import PLACE_BITS, Flight, Index, Stored, number_of
 from adapters.storage._records import decode_message
 from mqtt_core import Message
 
@@ -59,9 +59,6 @@ def _load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loade
     ):
         (index.sessions.get(session) or nobodys[session]).note_expiry(delivery, expires_at)
     index.garbage.extend(nobodys.values())
-    index.shared.update(
-        connection.execute("SELECT id >> 20, count(*) FROM queue GROUP BY 1 HAVING count(*) > 1")
-    )
     (last,) = connection.execute("SELECT max(id) FROM queue").fetchone()
     (number,) = connection.execute("SELECT max(number) FROM message").fetchone()
     index.last_number = max(index.last_number, number_of(last or 0), number or 0)
@@ -71,15 +68,24 @@ def _load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loade
 def _load_queue(
     connection: sqlite3.Connection, index: Index, on_progress: Progress | None
 ) -> dict[int, Stored]:
-    """What waits; what waits for sessions that are over is returned."""
+    """What waits, and which messages have several deliveries; what waits for sessions that are over
+    is returned."""
     (total,) = connection.execute("SELECT count(*) FROM queue").fetchone()
     index.count = total
     sessions = index.sessions
+    shared = index.shared
     nobodys: dict[int, Stored] = {}
-    cursor = connection.execute("SELECT id, session, size FROM queue WHERE packet_id=0 ORDER BY id")
+    cursor = connection.execute("SELECT id, session, size, packet_id FROM queue ORDER BY id")
     done = 0
+    last = 0
     while rows := cursor.fetchmany(_ROWS):
-        for delivery, session, size in rows:
+        for delivery, session, size, packet_id in rows:
+            number = delivery >> PLACE_BITS
+            if number == last:  # deliveries of one message follow each other
+                shared[number] = shared.get(number, 1) + 1
+            last = number
+            if packet_id:
+                continue
             stored = sessions.get(session)
             if stored is None:
                 stored = nobodys.setdefault(session, Stored(session, ""))
