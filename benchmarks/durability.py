@@ -109,8 +109,10 @@ def _identifier(number: int) -> bytes:
     return (number % _CYCLE + 1).to_bytes(2, "big")
 
 
-def measure(name: str, port: int, scale: float = 1.0) -> dict[str, float]:
-    """One measure of a broker on `port`: rates a second, times of PUBACKs in milliseconds."""
+def measure(name: str, broker: brokers.Broker, scale: float = 1.0) -> dict[str, float]:
+    """One measure of a broker: rates a second, times of PUBACKs in milliseconds, and the broker's
+    CPU for each message in microseconds, where its process is known."""
+    port = broker.port
     messages = max(1, round(_MESSAGES[name] * scale))
     rate = _RATE_PER_S / PAIRS if name == "paced" else 0.0
     sockets: list[socket.socket] = []
@@ -129,7 +131,10 @@ def measure(name: str, port: int, scale: float = 1.0) -> dict[str, float]:
             sock, _ = enter("127.0.0.1", port, f"writer-{name}-{index}", index, 4)
             sockets.append(sock)
             publishers.append(Publisher(sock, topic, messages, rate))
+        cpu_s = 0.0 if broker.pid is None else _process.cpu_s(broker.pid)
         seconds = _drive(publishers, subscribers, messages)
+        if broker.pid is not None:
+            cpu_s = _process.cpu_s(broker.pid) - cpu_s
     finally:
         for sock in sockets:
             sock.close()
@@ -137,6 +142,7 @@ def measure(name: str, port: int, scale: float = 1.0) -> dict[str, float]:
     times = sorted(each for publisher in publishers for each in publisher.times)
     return {
         "per_s": len(times) / seconds,
+        "cpu_us": 1e6 * cpu_s / len(times),
         "p50_ms": 1e3 * times[len(times) // 2],
         "p99_ms": 1e3 * times[len(times) * 99 // 100],
     }
@@ -194,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         ):
             for name in args.only:
                 runs = [
-                    [measure(name, broker.port, args.scale) for broker in started]
+                    [measure(name, broker, args.scale) for broker in started]
                     for _ in range(args.runs)
                 ]
                 table[name] = {
@@ -216,7 +222,8 @@ def main(argv: list[str] | None = None) -> int:
 def _tell(name: str, row: dict[str, dict[str, float]]) -> None:
     for broker, found in row.items():
         times = f"PUBACK p50 {found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms"
-        print(f"{name:<6} {broker:<20} {found['per_s']:>10,.0f}/s  {times}", flush=True)
+        cpu = f"{found['cpu_us']:>6.2f} us of CPU"
+        print(f"{name:<6} {broker:<20} {found['per_s']:>10,.0f}/s  {cpu}  {times}", flush=True)
 
 
 if __name__ == "__main__":
