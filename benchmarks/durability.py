@@ -131,10 +131,10 @@ def measure(name: str, broker: brokers.Broker, scale: float = 1.0) -> dict[str, 
             sock, _ = enter("127.0.0.1", port, f"writer-{name}-{index}", index, 4)
             sockets.append(sock)
             publishers.append(Publisher(sock, topic, messages, rate))
-        cpu_s = 0.0 if broker.pid is None else _process.cpu_s(broker.pid)
+        cpu_s = 0.0 if broker.pid is None else machine.cpu_s(broker.pid)
         seconds = _drive(publishers, subscribers, messages)
         if broker.pid is not None:
-            cpu_s = _process.cpu_s(broker.pid) - cpu_s
+            cpu_s = machine.cpu_s(broker.pid) - cpu_s
     finally:
         for sock in sockets:
             sock.close()
