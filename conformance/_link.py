@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from conformance._items import Scope, read_variable_byte_integer
@@ -33,11 +34,25 @@ class Framer:
         return packets
 
 
+@dataclass(frozen=True)
+class Passed:
+    """A packet that went over a connection."""
+
+    link: str
+    is_sent: bool
+    """From the trace to what is tested."""
+    packet: bytes
+    level: int
+    """The protocol level of the connection then."""
+
+
 class Link:
     """What the player knows about a connection. Subclasses carry the bytes."""
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.passed: deque[Passed] = deque(maxlen=0)
+        """Where packets of both directions are noted; the player has one for all connections."""
         self.packets: deque[bytes] = deque()
         self.is_closed = False
         """The other side has ended it: nothing more comes."""
@@ -67,6 +82,7 @@ class Link:
         """Follow what the trace sends."""
         for packet in self._sent.feed(data):
             self._note_connect(packet)
+            self.passed.append(Passed(self.name, True, packet, self.level))
             self.pings_unanswered += packet == _PINGREQ_PACKET
             if packet[0] & 0xF0 == _DISCONNECT:
                 self.is_accepted = False
@@ -76,6 +92,7 @@ class Link:
         for packet in self._received.feed(data):
             self.packets.append(packet)
             self._note_connect(packet)
+            self.passed.append(Passed(self.name, False, packet, self.level))
             if packet == _PINGRESP_PACKET and self.pings_unanswered:  # else the ping was odd
                 self.pings_unanswered -= 1
             if packet[0] == CONNACK:

@@ -1,14 +1,16 @@
 """Plays a scenario against a peer, step by step, and says what differed."""
 
 import linecache
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
-from conformance._items import NotationError, Scope
-from conformance._link import Link, Peer
+from conformance._items import Literal, NotationError, Scope
+from conformance._link import Link, Passed, Peer
 from conformance._notation import Pattern, parse_pattern
-from conformance._readable import MQTT_5, describe
+from conformance._readable import MQTT_5, NAMES, describe
 from conformance._scenario import (
     Act,
     AnyOrder,
@@ -31,6 +33,8 @@ from conformance._scenario import (
 
 PATIENCE_S = 2.0
 """How long a live peer has for its answer."""
+MOST_PASSED = 30
+"""How many packets before a difference are kept."""
 _PROPERTIES = {
     "clean": "[]",
     "keep": "[session-expiry-interval 300]",
@@ -47,6 +51,17 @@ class Outcome(Enum):
     SKIPPED = "skipped"
 
 
+@dataclass(frozen=True)
+class Difference:
+    """What came is not what the trace says at a line."""
+
+    line: int
+    source: str
+    """The line's text."""
+    expected: str
+    actual: str
+
+
 @dataclass
 class Result:
     """What became of one scenario."""
@@ -56,6 +71,10 @@ class Result:
     detail: str = ""
     choices: list[int] = field(default_factory=list)
     """Lines at which the peer took another alternative than iotd does."""
+    difference: Difference | None = None
+    """What failed; None also where a trace itself is wrong."""
+    passed: tuple[Passed, ...] = ()
+    """The last packets before that, of all connections."""
 
     def report(self) -> str:
         """Lines for a person."""
@@ -72,7 +91,7 @@ def play(
     reason = peer.why_not(scenario.role, scenario.needs, scenario.settings)
     if reason:
         return Result(scenario, Outcome.SKIPPED, f"  skipped because {reason}")
-    player = _Player(scenario, peer, Scope(prefix), patience_s)
+    player = Player(scenario, peer, Scope(prefix), patience_s)
     try:
         try:
             player.run(scenario.steps)
@@ -81,9 +100,10 @@ def play(
             complaint = player.finish()
         if complaint:
             raise DifferenceError(scenario.line, "a clean end", complaint)
-    except DifferenceError as difference:
-        detail = difference.explain(scenario)
-        return Result(scenario, Outcome.FAILED, detail, player.choices)
+    except DifferenceError as error:
+        detail, difference = error.explain(scenario), error.difference(scenario)
+        passed = tuple(player.passed)
+        return Result(scenario, Outcome.FAILED, detail, player.choices, difference, passed)
     except NotationError as error:
         return Result(scenario, Outcome.FAILED, f"  {error}", player.choices)
     return Result(scenario, Outcome.PASSED, "", player.choices)
@@ -98,8 +118,14 @@ class DifferenceError(Exception):
         self.expected = expected
         self.actual = actual
 
-    def explain(self, scenario: Scenario) -> str:
+    def difference(self, scenario: Scenario) -> Difference:
+        """The same as data."""
         source = linecache.getline(str(scenario.path), self.line).strip()
+        return Difference(self.line, source, self.expected, self.actual)
+
+    def explain(self, scenario: Scenario) -> str:
+        """Lines for a person."""
+        source = self.difference(scenario).source
         return (
             f"  {scenario.path}:{self.line}:  {source}\n"
             f"    expected  {self.expected}\n"
@@ -107,7 +133,9 @@ class DifferenceError(Exception):
         )
 
 
-class _Player:
+class Player:
+    """Plays the steps of one scenario. The first difference ends it with DifferenceError."""
+
     def __init__(self, scenario: Scenario, peer: Peer, scope: Scope, patience_s: float) -> None:
         self.scenario = scenario
         self.peer = peer
@@ -115,6 +143,7 @@ class _Player:
         self.patience_s = patience_s
         self.links: dict[str, Link] = {}
         self.choices: list[int] = []
+        self.passed: deque[Passed] = deque(maxlen=MOST_PASSED)
         self.packet_id = 60_000
         """Identifiers of what `subscribes` sends, out of the way of others."""
 
@@ -166,6 +195,7 @@ class _Player:
         link = self.links.get(name)
         if link is None:
             link = self.links[name] = self.peer.connect(name)
+            link.passed = self.passed
         return link
 
     def link(self, name: str, line: int) -> Link:
@@ -250,7 +280,9 @@ class _Player:
         try:
             return describe(pattern.encode(self.scope), link.level)
         except NotationError:
-            return pattern.source
+            first = pattern.packets[0][0][0]
+            kind = f"{NAMES[first.data[0] >> 4]}  " if isinstance(first, Literal) else ""
+            return kind + pattern.source
 
     def absent(self, link: Link) -> str:
         if link.garbage:
@@ -316,7 +348,9 @@ class _Player:
         while waiting:
             names = {step.link for step in waiting}
             links = [self.link(name, waiting[0].line) for name in names]
-            self.wait_for(lambda: any(link.packets for link in links))  # noqa: B023 - called at once
+            within_s = max(step.within_s for step in waiting)
+            has_come = partial(_have_packets, links)
+            self.wait_for(has_come, within_s)
             for link in links:
                 if link.packets:
                     waiting.remove(self.first_match(waiting, link))
@@ -429,6 +463,10 @@ class _Player:
         for link in self.links.values():
             link.cut()
         return self.peer.finish(self.scope)
+
+
+def _have_packets(links: Sequence[Link]) -> bool:
+    return any(link.packets for link in links)
 
 
 def _refusal(link: Link, peer: Peer, reason: int) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -83,6 +84,16 @@ _ARGUMENT = re.compile(
 
 def load_traces(root: Path = TRACES) -> list[Scenario]:
     """All scenarios under `root`, or of the one file `root`. Raises TraceError."""
+    return list(_shipped()) if root == TRACES else _load(root)
+
+
+@cache
+def _shipped() -> tuple[Scenario, ...]:
+    """Those of this package, which do not change while a program runs."""
+    return tuple(_load(TRACES))
+
+
+def _load(root: Path) -> list[Scenario]:
     files = sorted(root.rglob("*.trace")) if root.is_dir() else [root]
     scenarios = [scenario for file in files for scenario in parse_trace(file)]
     seen: dict[str, Scenario] = {}
@@ -391,7 +402,9 @@ class _ScenarioParser:
             if not isinstance(step, Expect):
                 self.line = step.line
                 self._fail("only packets that come can be in `any order`; allowed: NAME < BYTES")
-            steps += [Expect(step.line, step.link, one) for one in step.pattern.split()]
+            steps += [
+                Expect(step.line, step.link, one, step.within_s) for one in step.pattern.split()
+            ]
         self.at += 1
         return AnyOrder(line, tuple(steps))
 

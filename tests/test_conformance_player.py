@@ -56,7 +56,7 @@ def test_a_failure_shows_the_line_and_both_packets(load: Load) -> None:
     ("body", "expected", "got"),
     [
         (HELLO + "< d0 00", "PINGRESP  d0 00", "nothing"),
-        (HELLO + "< 32 $id", "32 $id", "nothing"),
+        (HELLO + "< 32 $id", "PUBLISH  32 $id", "nothing"),
         (HELLO + "> c1 00\n< d0 00", "PINGRESP  d0 00", "the connection was closed"),
         (HELLO + "> c0 00\n= closed", "the end of the connection", "PINGRESP  d0 00"),
         (HELLO + "= closed", "the end of the connection", "nothing"),
