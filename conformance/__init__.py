@@ -1,9 +1,9 @@
 """Proof that an MQTT broker or client obeys the standard: traces, their runner, and the statements.
 
 A trace is readable text: what is sent, what must come back, how time passes (docs/trace-format.md).
-`python -m conformance.run` plays traces, `python -m conformance.record` writes them from real
-programs, and `python -m conformance.table` shows which numbered statement of the standard is proved
-by what.
+`python -m conformance.run` plays traces, and `python -m conformance.table` shows which numbered
+statement of the standard is proved by what. Behind `iotd doctor` are `doctor`, `findings` and
+`report`, behind `iotd trace` `record`, `recording`, `diagram`, `replay` and `convert`.
 """
 
 from conformance._items import Scope

@@ -9,8 +9,9 @@ import struct
 import time
 from collections.abc import Callable, Iterable
 
-from conformance._items import Scope, variable_byte_integer
+from conformance._items import Scope
 from conformance._link import ClientSide, Link
+from conformance._probe import clear_packet, connect_packet
 
 Fragment = Callable[[bytes], list[bytes]]
 
@@ -111,6 +112,8 @@ class SocketPeer:
         self.can = frozenset(can)
         self.shares = shares
         self.fragment = fragment
+        self.left_behind: list[str] = []
+        """What could not be removed at the end, in words."""
         self.send_timeout_s = 5.0
         self.selector = selectors.DefaultSelector()
 
@@ -166,7 +169,7 @@ class SocketPeer:
         What a connection opened later is told was done after it. A connection of our own asks, so
         that no keep-alive of the scenario is touched; where it is not let in, time must do.
         """
-        connect = _connect(f"witness-{secrets.token_hex(4)}".encode())
+        connect = connect_packet(f"witness-{secrets.token_hex(4)}".encode())
         try:
             with socket.create_connection(self.address, timeout=2) as witness:
                 witness.sendall(connect)
@@ -185,10 +188,12 @@ class SocketPeer:
         self.selector.close()
         if self.shares:
             for client_id in scope.client_ids:
-                self._exchange(_connect(client_id), b"\x20", b"\xe0\x00")
+                if not self._exchange(connect_packet(client_id), b"\xe0\x00"):
+                    name = client_id.decode(errors="replace")
+                    self.left_behind.append(f"perhaps a session of client {name!r}")
             if scope.topics:
-                packets = b"".join(_clear_retained(topic) for topic in scope.topics)
-                self._exchange(_connect(b""), b"\x20", packets + b"\xe0\x00")
+                packets = b"".join(clear_packet(topic) for topic in scope.topics)
+                self._exchange(connect_packet(b""), packets + b"\xe0\x00")
         return ""
 
     def _receive(self, timeout_s: float) -> None:
@@ -199,23 +204,16 @@ class SocketPeer:
             link: SocketLink = key.data
             link.receive()
 
-    def _exchange(self, first: bytes, answer: bytes, then: bytes) -> None:
+    def _exchange(self, connect: bytes, then: bytes) -> bool:
+        """Whether the broker has let a client in, and has taken what it says then."""
         try:
             with socket.create_connection(self.address, timeout=2) as sock:
-                sock.sendall(first)
-                if sock.recv(4)[:1] == answer:
+                sock.sendall(connect)
+                if sock.recv(4)[:2] == b"\x20\x02":
                     sock.sendall(then)
                     sock.shutdown(socket.SHUT_WR)
                     sock.recv(1)
+                    return True
         except OSError:
-            return  # A broker that refuses (no anonymous users, say) keeps what is there.
-
-
-def _connect(client_id: bytes) -> bytes:
-    body = b"\0\4MQTT\4\2\0\x3c" + len(client_id).to_bytes(2, "big") + client_id
-    return b"\x10" + variable_byte_integer(len(body)) + body
-
-
-def _clear_retained(topic: bytes) -> bytes:
-    body = len(topic).to_bytes(2, "big") + topic
-    return b"\x31" + variable_byte_integer(len(body)) + body
+            pass  # A broker that refuses (no anonymous users, say) keeps what is there.
+        return False

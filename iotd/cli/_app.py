@@ -10,6 +10,7 @@ import typer
 
 from iotd.cli._bench_app import bench_app
 from iotd.cli._store_app import store_app
+from iotd.cli._trace_app import trace_app
 
 EXIT_CANNOT_RUN: Final = 1
 EXIT_USAGE: Final = 2
@@ -234,6 +235,9 @@ def _app(runtime: str | None) -> tuple[typer.Typer, str]:
         store_app(), name="store", short_help="Look at the store of a stopped broker, repair it."
     )
     app.add_typer(bench_app(), name="bench", short_help="Measure brokers, this one or others.")
+    app.add_typer(
+        trace_app(), name="trace", short_help="Record MQTT traffic, look at it, play it again."
+    )
     return app, "iotd"
 
 

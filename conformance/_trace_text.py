@@ -1,32 +1,31 @@
 """Turns what passed between programs and a broker into a trace that replays.
 
 What the broker chose (packet identifiers of its deliveries) becomes variables, pauses become clock
-steps, passwords and what was said to authenticate are replaced. Where an answer and a delivery to
-one client come close together, their order is left open: brokers differ, and the standard allows
-it. So are, in MQTT 5.0, what a broker says of itself and of its reasons, and whether it uses topic
-aliases.
+steps. Where an answer and a delivery to one client come close together, their order is left open:
+brokers differ, and the standard allows it. So are, in MQTT 5.0, what a broker says of itself and of
+its reasons, and whether it uses topic aliases.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 
 from conformance._items import read_variable_byte_integer
-from conformance._link import Framer
 from conformance._properties import split_properties
 from conformance._readable import MQTT_5, fields, level_of, string_at
 
 SHORTEST_STEP_S = 0.4
 """A pause that is shorter is not part of the story."""
-_PASSWORD = "s'redacted'"
+SHORTEST_PACE_S = 0.001
+"""A pause that is shorter is no pause, also where the pace is kept."""
 _TOPIC_ALIAS_MAXIMUM = 0x22
 _NO_MATCHING_SUBSCRIBERS = "10"
-_AUTHENTICATION_DATA = re.compile(r"authentication-data (?:'(?:[^'\\]|\\.)*'(?:\*\d+)?|\([^)]*\))")
 _EXPIRY = re.compile(r"message-expiry-interval (\d+)")
 _ALIAS = re.compile(r"(, )?topic-alias \d+")
 
-SENT, CAME, OPENED, CUT, CLOSED = "sent", "came", "opened", "cut", "closed"
+SENT, CAME, CUT, CLOSED, LOST = "sent", "came", "cut", "closed", "lost"
+"""What may occur. `LOST`: from here one direction of the connection is not recorded."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class Occurrence:
     connection: int
     what: str
     packet: bytes = b""
+    hidden: tuple[str, ...] = ()
+    """What of the packet is not what passed: "payload", "credentials"."""
 
 
 @dataclass
@@ -50,41 +51,26 @@ class _Seen:
     is_open: bool = True
 
 
-@dataclass
-class Recording:
-    """Everything that passed, in the order in which the proxy saw it."""
+def trace_text(
+    occurrences: Sequence[Occurrence],
+    name: str,
+    about: str = "",
+    proves: str = "",
+    *,
+    is_paced: bool = False,
+) -> str:
+    """The trace file's text; `proves` as in a header: "v3: MQTT-7.0.0-2".
 
-    occurrences: list[Occurrence] = field(default_factory=list)
-    _ended: set[int] = field(default_factory=set)
-    _framers: dict[tuple[int, str], Framer] = field(default_factory=dict)
-
-    def add_bytes(self, at_s: float, connection: int, what: str, data: bytes) -> None:
-        """Bytes of one direction: `SENT` by the program, or `CAME` from the broker."""
-        if connection in self._ended:
-            return  # on its way when the other side had ended it already
-        framer = self._framers.setdefault((connection, what), Framer())
-        for packet in framer.feed(data):
-            self.occurrences.append(Occurrence(at_s, connection, what, packet))
-
-    def add_end(self, at_s: float, connection: int, what: str) -> None:
-        """The program has `CUT` the connection, or the broker has `CLOSED` it: the first counts."""
-        if connection in self._ended:
-            return
-        self._ended.add(connection)
-        for direction in (SENT, CAME):
-            framer = self._framers.pop((connection, direction), None)
-            if framer and framer.rest:
-                self.occurrences.append(Occurrence(at_s, connection, direction, framer.rest))
-        self.occurrences.append(Occurrence(at_s, connection, what))
-
-    def trace(self, name: str, about: str = "", proves: str = "") -> str:
-        """The trace file's text; `proves` as in a header: "v3: MQTT-7.0.0-2"."""
-        return _Writer(self.occurrences).text(name, about, proves)
+    `is_paced` keeps every pause before something is sent, for a replay at the original speed.
+    """
+    return _Writer(occurrences, is_paced).text(name, about, proves)
 
 
 class _Writer:
-    def __init__(self, occurrences: Sequence[Occurrence]) -> None:
+    def __init__(self, occurrences: Sequence[Occurrence], is_paced: bool) -> None:
         self.occurrences = occurrences
+        self.is_paced = is_paced
+        self.last_s = occurrences[0].at_s if occurrences else 0.0
         self.seen: dict[int, _Seen] = {}
         self.variables: dict[tuple[bytes, int], str] = {}
         """By client id and packet identifier, while the delivery is under way."""
@@ -100,16 +86,27 @@ class _Writer:
             head.append("version: 5.0")
         head += [f"about: {about}"] if about else []
         head += [f"proves {proves}"] if proves else []
-        last_s = self.occurrences[0].at_s if self.occurrences else 0.0
         for one in self.occurrences:
-            pause_s = one.at_s - last_s
-            last_s = one.at_s
-            if pause_s >= SHORTEST_STEP_S:
-                self.flush()
-                self.lines.append(f"@ {pause_s:.1f}s")
+            if one.what == LOST:
+                continue
+            self.pause(one)
             self.write(one)
         self.flush()
         return "\n".join([*head, *self.lines]) + "\n"
+
+    def pause(self, one: Occurrence) -> None:
+        """Write how long it took until this. A paced trace waits for what comes, however long."""
+        pause_s = one.at_s - self.last_s
+        if self.is_paced:
+            if one.what not in (SENT, CUT):
+                return
+            self.flush()
+            if pause_s >= SHORTEST_PACE_S:
+                self.lines.append(f"@ {pause_s:.3f}s")
+        elif pause_s >= SHORTEST_STEP_S:
+            self.flush()
+            self.lines.append(f"@ {pause_s:.1f}s")
+        self.last_s = one.at_s
 
     def write(self, one: Occurrence) -> None:
         seen = self.seen.setdefault(one.connection, _Seen())
@@ -122,11 +119,19 @@ class _Writer:
             name = self.name(seen)
             if self.came and self.came[0][0] != name:
                 self.flush()
-            self.came.append((name, one.packet, self.arrived(seen, one.packet)))
+            text = self.arrived(seen, one.packet) + self.patience(one)
+            self.came.append((name, one.packet, text))
         elif seen.name:  # else it said nothing: a probe, or a try that was given up
             self.flush()
             seen.is_open = False
-            self.lines.append(f"{self.name(seen)} {'! cut' if one.what == CUT else '= closed'}")
+            end = "! cut" if one.what == CUT else f"= closed{self.patience(one)}"
+            self.lines.append(f"{self.name(seen)} {end}")
+
+    def patience(self, one: Occurrence) -> str:
+        """How long to wait for this where it took longer than the runner waits by itself."""
+        took_s = one.at_s - self.last_s
+        is_long = self.is_paced and took_s > SHORTEST_STEP_S
+        return f" within {2 * took_s + 2:.0f}s" if is_long else ""
 
     def flush(self) -> None:
         """Write what came; answers and deliveries mixed are in any order."""
@@ -145,7 +150,7 @@ class _Writer:
         """Name a connection after its client id, unless another that is open has the name."""
         parts = fields(connect)
         seen.level = level_of(connect)
-        seen.client_id, properties = _identity(connect)
+        seen.client_id, properties = identity_of(connect)
         seen.takes_aliases = any(
             identifier == _TOPIC_ALIAS_MAXIMUM and any(value) for identifier, value in properties
         )
@@ -166,18 +171,16 @@ class _Writer:
         return seen.name
 
     def sent(self, seen: _Seen, packet: bytes) -> str:
-        """What the program sent: secrets are replaced, an acknowledgement names its variable."""
+        """What the program sent: an acknowledgement names its variable."""
         parts = fields(packet, seen.level)
         kind = packet[0] >> 4
-        if kind == 1 and len(parts) > 5 and int(parts[4], 16) & 0x40:
-            parts[-1] = _PASSWORD
-        elif kind in (4, 5, 7) and len(parts) > 2:
+        if kind in (4, 5, 7) and len(parts) > 2:
             key = (seen.client_id, int(parts[2][1:]))
             if key in self.variables:
                 parts[2] = self.variables[key]
                 if kind != 5 or (len(parts) > 3 and int(parts[3], 16) >= 0x80):
                     del self.variables[key]
-        return _AUTHENTICATION_DATA.sub("authentication-data 'redacted'", " ".join(parts))
+        return " ".join(parts)
 
     def arrived(self, seen: _Seen, packet: bytes) -> str:
         """What the broker sent: identifiers that it chose become variables."""
@@ -202,7 +205,7 @@ def _is_connect(one: Occurrence) -> bool:
     return one.what == SENT and bool(one.packet) and one.packet[0] >> 4 == 1
 
 
-def _identity(connect: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
+def identity_of(connect: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
     """Client id and properties of a CONNECT; nothing where it cannot be read."""
     read = read_variable_byte_integer(connect, 1)
     protocol = string_at(connect, read[1]) if read else None

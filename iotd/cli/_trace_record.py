@@ -1,0 +1,135 @@
+"""`iotd trace record`: a proxy that writes down what passes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, TextIO
+
+from conformance.diagram import DiagramReader
+from conformance.record import RecordingProxy
+from conformance.recording import Header, Occurrence, Recorder, Redaction, occurrence_line
+from iotd.cli._address import written
+from iotd.cli._program import CannotRunError
+from iotd.cli._trace_view import LineView
+
+EXIT_NOTHING: Final = 1
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What was asked for."""
+
+    listen: tuple[str, int]
+    broker: tuple[str, int]
+    output: Path | None
+    are_payloads_hidden: bool
+    are_credentials_kept: bool
+    is_shown: bool
+    about: str
+    seconds: float | None
+    most_bytes: int
+
+
+class _Writer:
+    """Writes occurrences to a file, line by line, and shows them where that was asked for."""
+
+    def __init__(self, file: TextIO, view: LineView | None, most_bytes: int) -> None:
+        self._file = file
+        self._view = view
+        self._reader = DiagramReader()
+        self._left = most_bytes
+        self.is_full = asyncio.Event()
+
+    def __call__(self, one: Occurrence) -> None:
+        """Write one; after the last one that fits, say that the file is full."""
+        if self.is_full.is_set():
+            return
+        line = occurrence_line(one) + "\n"
+        self._left -= len(line)
+        self._file.write(line)
+        self._file.flush()
+        if self._view is not None:
+            self._view.print(self._reader.row(one))
+        if self._left <= 0:
+            self.is_full.set()
+
+
+def record(options: RecordOptions) -> int:
+    """Record until a signal comes, or what else was asked for; returns the exit code.
+
+    Raises `CannotRunError`.
+    """
+    now = datetime.now(UTC)
+    path = options.output or Path(f"trace-{now:%Y%m%d-%H%M%S}.jsonl")
+    redaction = Redaction(
+        credentials=not options.are_credentials_kept, payloads=options.are_payloads_hidden
+    )
+    header = Header(
+        now.isoformat(timespec="seconds"), written(options.broker), options.about, redaction.names()
+    )
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise CannotRunError(f"{path} is there already; name another file with --output") from None
+    except OSError as error:
+        raise CannotRunError(f"cannot write {path}: {error.strerror}") from None
+    with file:
+        file.write(header.line() + "\n")
+        recorder, proxy, is_full = asyncio.run(_pass_on(options, redaction, file))
+    if proxy.failures:
+        print(
+            f"iotd: {proxy.failures} connections ended because {written(options.broker)} could "
+            f"not be reached: {proxy.last_failure}",
+            file=sys.stderr,
+        )
+    if not recorder.count:
+        path.unlink()
+        print("iotd: nothing was recorded: no client connected", file=sys.stderr)
+        return EXIT_NOTHING
+    if recorder.lost_bytes:
+        print(
+            f"iotd: {recorder.lost_bytes:,} bytes passed that are not in the recording: packets "
+            "of more than 16 MiB",
+            file=sys.stderr,
+        )
+    if is_full:
+        print("iotd: the file has the size that --max-size allows", file=sys.stderr)
+    hidden = f"; hidden: {', '.join(redaction.names())}" if redaction.names() else ""
+    print(f"{path}: {recorder.count:,} packets and ends of connections{hidden}", file=sys.stderr)
+    return 0
+
+
+async def _pass_on(
+    options: RecordOptions, redaction: Redaction, file: TextIO
+) -> tuple[Recorder, RecordingProxy, bool]:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+            loop.add_signal_handler(number, stop.set)
+    writer = _Writer(file, LineView() if options.is_shown else None, options.most_bytes)
+    recorder = Recorder(writer, redaction)
+    proxy = RecordingProxy(options.listen, options.broker, recorder)
+    try:
+        await proxy.__aenter__()
+    except OSError as error:
+        raise CannotRunError(
+            f"cannot listen at {written(options.listen)}: {error.strerror or error}; choose "
+            "another port with --listen"
+        ) from None
+    try:
+        where = written(proxy.address)
+        print(f"connect clients to {where}; Ctrl-C ends", file=sys.stderr, flush=True)
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(writer.is_full.wait())]
+        await asyncio.wait(waits, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    finally:
+        await proxy.__aexit__(None, None, None)
+    return recorder, proxy, writer.is_full.is_set()
