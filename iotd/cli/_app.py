@@ -9,6 +9,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from iotd.cli._bench_app import bench_app
+from iotd.cli._doctor_app import DOCTOR_HELP, doctor_command
 from iotd.cli._store_app import store_app
 from iotd.cli._trace_app import trace_app
 
@@ -238,6 +239,9 @@ def _app(runtime: str | None) -> tuple[typer.Typer, str]:
     app.add_typer(
         trace_app(), name="trace", short_help="Record MQTT traffic, look at it, play it again."
     )
+    app.command(
+        "doctor", help=DOCTOR_HELP, short_help="Say which statements of MQTT a broker breaks."
+    )(doctor_command)
     return app, "iotd"
 
 
