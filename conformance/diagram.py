@@ -49,14 +49,20 @@ def diagram(occurrences: Iterable[Occurrence]) -> tuple[list[str], list[Row]]:
 
 @dataclass
 class _Connection:
+    client: str
     lane: int
     level: int = 0
 
 
 class DiagramReader:
-    """Makes rows of occurrences as they come."""
+    """Makes rows of occurrences as they come.
 
-    def __init__(self) -> None:
+    Without `keeps_lanes` all are in lane 0 and only open connections are remembered, so that it can
+    go on for ever.
+    """
+
+    def __init__(self, *, keeps_lanes: bool = True) -> None:
+        self._keeps_lanes = keeps_lanes
         self.lanes: list[str] = []
         self._connections: dict[int, _Connection] = {}
         self._topics: dict[tuple[int, bool, int], str] = {}
@@ -65,7 +71,7 @@ class DiagramReader:
     def row(self, one: Occurrence) -> Row:
         """The next row."""
         known = self._connection(one)
-        client = self.lanes[known.lane]
+        client = known.client
         is_to_broker = one.what in (SENT, CUT)
         if one.what not in (SENT, CAME):
             if one.what != LOST:
@@ -90,13 +96,13 @@ class DiagramReader:
             is_connect = one.what == SENT and one.packet[:1] == b"\x10"
             if is_connect:
                 client_id = identity_of(one.packet)[0]
-            known = _Connection(self._lane(printable(client_id), one.connection))
-            known.level = level_of(one.packet) if is_connect else 0
+            client = printable(client_id) or f"({one.connection})"
+            lane = self._lane(client) if self._keeps_lanes else 0
+            known = _Connection(client, lane, level_of(one.packet) if is_connect else 0)
             self._connections[one.connection] = known
         return known
 
-    def _lane(self, client: str, connection: int) -> int:
-        name = client or f"({connection})"
+    def _lane(self, name: str) -> int:
         taken = {one.lane for one in self._connections.values()}
         free = [n for n, lane in enumerate(self.lanes) if lane == name and n not in taken]
         if free:
@@ -115,7 +121,7 @@ class DiagramReader:
         if topic is None:
             return ""
         text = topic[0].decode(errors="replace")
-        if packet[0] & 0x06:
+        if packet[0] & 0x06 and self._keeps_lanes:
             packet_id = int.from_bytes(body[topic[1] : topic[1] + 2], "big")
             self._topics[lane, is_to_broker, packet_id] = text
         return text

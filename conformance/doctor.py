@@ -82,7 +82,9 @@ class Doctor:
         self._total = 0
         self._playing: dict[int, str] = {}
         self._left: list[str] = []
-        self._examination = Examination(f"{address[0]}:{address[1]}", ())
+        host, port = address
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._examination = Examination(where, ())
 
     def examine(self, scenarios: Sequence[Scenario]) -> Examination:
         """Play them. Raises CannotExamineError where the broker takes no anonymous client."""

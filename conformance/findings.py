@@ -15,6 +15,8 @@ OBEYED, BROKEN, SUSPECT, UNTESTED = "obeyed", "broken", "perhaps broken", "not t
 broken: where it has one only, that one; of several, perhaps each.
 """
 NO_TRACE = "no trace tests it against a live broker"
+NEEDS_SETTING = "needs a setting:"
+_UNSET = "the broker has not "
 _SHOWN_BYTES = 120
 
 
@@ -120,8 +122,16 @@ def _verdict(statement: Statement, results: Sequence[Result]) -> Verdict:
         return Verdict(statement, state, len(played), names)
     if played:
         return Verdict(statement, OBEYED, len(played))
+    return Verdict(statement, UNTESTED, reason=_why_untested(results))
+
+
+def _why_untested(results: Iterable[Result]) -> str:
     reasons = dict.fromkeys(one.detail.strip().removeprefix("skipped because ") for one in results)
-    return Verdict(statement, UNTESTED, reason="; ".join(reasons) or NO_TRACE)
+    settings = [one.removeprefix(_UNSET) for one in reasons if one.startswith(_UNSET)]
+    others = [one for one in reasons if not one.startswith(_UNSET)]
+    if settings:
+        others.append(f"{NEEDS_SETTING} {' or '.join(settings)}")
+    return "; ".join(others) or NO_TRACE
 
 
 def _for_servers(full_ids: Iterable[str]) -> set[str]:

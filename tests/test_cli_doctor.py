@@ -96,7 +96,9 @@ def test_what_could_not_be_tested_is_told(capsys: pytest.CaptureFixture[str]) ->
     with wrong_broker() as address:
         where = named(address)
         assert main(["doctor", where, "--statement", "MQTT-3.1.3-9"]) == 0
-        assert "   1  the broker has not max_client_id_bytes=64\n" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "   1  needs a setting: max_client_id_bytes=64\n" in out
+        assert "Say with --settings what the broker is set to" in out
         options = ["--statement", PINGREQ_IS_ANSWERED, "--markdown"]
         assert main(["doctor", where, *options]) == 0
         out = capsys.readouterr().out

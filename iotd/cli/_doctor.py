@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import wrap
 from typing import Final
 
 import typer
@@ -23,6 +24,7 @@ from conformance.doctor import NAMES, CannotExamineError, Doctor
 from conformance.doctor import Progress as Report
 from conformance.findings import (
     BROKEN,
+    NEEDS_SETTING,
     SUSPECT,
     Failure,
     Findings,
@@ -47,6 +49,9 @@ EXIT_NOT_EXAMINED: Final = 2
 _WARNING: Final = (
     "This is for a test broker that nobody else uses: it gets malformed packets, and hundreds of "
     "connections at a time. What is left on it is removed, or told."
+)
+_SUSPECTED: Final = (
+    "A scenario about several statements has failed: one of them at least is broken."
 )
 _MOST_IDS: Final = 8
 
@@ -174,7 +179,7 @@ class _Printer:
             if verdicts:
                 self._heading(title)
                 if state == SUSPECT:
-                    self._say("A scenario about several statements failed: at least one is broken.")
+                    self._say(_SUSPECTED)
                 for verdict in verdicts:
                     self._verdict(verdict)
         loose = [one for one in self._findings.failures.values() if not one.statements]
@@ -192,10 +197,9 @@ class _Printer:
 
     def _verdict(self, verdict: Verdict) -> None:
         statement = verdict.statement
-        line = Text()
-        line.append(statement.id, "bold red" if verdict.state == BROKEN else "bold yellow")
-        line.append(f" (MQTT {NAMES[statement.version]})  {statement.paraphrase}")
-        self._line(line)
+        head = f"{statement.id} (MQTT {NAMES[statement.version]})"
+        colour = "bold red" if verdict.state == BROKEN else "bold yellow"
+        self._say(f"{head}  {statement.paraphrase}", colour, len(head))
         names = verdict.failures if self._is_whole else verdict.failures[:1]
         for name in names:
             self._failure(self._findings.failures[name], statement.id)
@@ -212,7 +216,7 @@ class _Printer:
         self._shown[failure.scenario] = statement
         self._say(f"  {failure.scenario}  ({failure.place})")
         for line in what_happened(failure):
-            self._line(Text(f"    {line}", "bright_black" if line.startswith("  ") else ""))
+            self._say(f"    {line}", "bright_black" if line.startswith("  ") else "")
 
     def _untested(self) -> None:
         reasons = untested_by_reason(self._findings)
@@ -221,8 +225,10 @@ class _Printer:
         self._heading("Not tested")
         for reason, ids in reasons:
             more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
-            self._line(Text(f"{len(ids):>4}  {reason}"))
-            self._line(Text(f"      {', '.join(ids[:_MOST_IDS])}{more}", "bright_black"))
+            self._say(f"{len(ids):>4}  {reason}")
+            self._say(f"      {', '.join(ids[:_MOST_IDS])}{more}", "bright_black")
+        if any(NEEDS_SETTING in reason for reason, _ in reasons):
+            self._say("Say with --settings what the broker is set to, and more can be tested.")
 
     def _summary(self) -> None:
         examination = self._findings.examination
@@ -236,10 +242,22 @@ class _Printer:
         self._console.print(table)
 
     def _heading(self, text: str) -> None:
-        self._line(Text(f"\n{text}", "bold"))
+        self._console.print()
+        self._say(text, "bold")
 
-    def _say(self, text: str) -> None:
-        self._line(Text(text))
-
-    def _line(self, text: Text) -> None:
-        self._console.print(text, soft_wrap=False)
+    def _say(self, text: str, style: str = "", styled: int | None = None) -> None:
+        """Print a line, folded with an indent; `styled` characters of it have the style."""
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        lines = wrap(
+            text,
+            self._console.width,
+            subsequent_indent=indent,
+            drop_whitespace=True,
+            replace_whitespace=False,
+            break_on_hyphens=False,
+        )
+        for number, line in enumerate(lines or [""]):
+            shown = Text(line)
+            if styled is None or number == 0:
+                shown.stylize(style, 0, styled)
+            self._console.print(shown, soft_wrap=True)

@@ -42,7 +42,7 @@ class _Writer:
     def __init__(self, file: TextIO, view: LineView | None, most_bytes: int) -> None:
         self._file = file
         self._view = view
-        self._reader = DiagramReader()
+        self._reader = DiagramReader(keeps_lanes=False)
         self._left = most_bytes
         self.is_full = asyncio.Event()
 
