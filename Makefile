@@ -110,7 +110,7 @@ format: $(DEV_READY)
 	$(DEV) -m ruff format .
 
 # Pages made from the code: each module writes its own, or with --check fails if it is stale.
-GENERATORS := iotd.config.reference conformance.table conformance.differences \
+GENERATORS := iotd.config.reference conformance.table \
 	$(patsubst tools/%.py,tools.%,$(wildcard tools/[a-z]*.py))
 
 .PHONY: docs docs-fresh

@@ -6,17 +6,20 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from iotd.cli import main
 
 pytestmark = pytest.mark.source
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the generators are no part of what is installed
 
-from tools import architecture, includes, properties, states  # noqa: E402 (needs the path)
+from tools import architecture, doctor, includes, properties, states  # noqa: E402 (needs the path)
 from tools._page import PageError, finish, table, with_parts  # noqa: E402
 
 FOREIGN_FOLDERS: Final = {"build", "dist", "node_modules"}
@@ -89,7 +92,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "generator", [states, properties, architecture, includes], ids=lambda m: m.__name__
+    "generator", [states, properties, architecture, includes, doctor], ids=lambda m: m.__name__
 )
 def test_generated_pages_are_fresh(generator: object, capsys: pytest.CaptureFixture[str]) -> None:
     code = generator.main(["--check"])  # type: ignore[attr-defined]  # a module of tools
@@ -206,3 +209,15 @@ def test_the_readme_shows_the_client_as_it_is() -> None:
     readme = [fence for fence in PYTHON if fence.page == ROOT / "README.md"]
     assert client in [fence.text for fence in readme]
     assert client.count("\n") < 40
+
+
+def test_the_picture_of_a_trace_is_that_of_its_recording(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Made by `iotd trace show docs/pictures/trace-show.jsonl --width 84 --save-svg ...`."""
+    folder = ROOT / "docs" / "pictures"
+    assert main(["trace", "show", str(folder / "trace-show.jsonl"), "--width", "84"]) == 0
+    printed = capsys.readouterr().out
+    picture = (folder / "trace-show.svg").read_text(encoding="utf-8")
+    drawn = re.findall(r'<text class="iotd-r\d+"[^>]*>(.*?)</text>', picture, re.DOTALL)
+    assert "".join("".join(map(unescape, drawn)).split()) == "".join(printed.split())

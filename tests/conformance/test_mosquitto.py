@@ -1,4 +1,4 @@
-"""Every trace against Debian's mosquitto: what differs is what docs/peer-differences.md says."""
+"""Every trace against Debian's mosquitto: what differs is what docs/doctor.md says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from conformance import Outcome, Result, Scenario, load_traces
-from conformance import differences as peer_differences
 from conformance._mosquitto import can_set, find_mosquitto
 from conformance._scenario import VERSIONS
 from conformance._side_by_side import play_side_by_side
@@ -69,8 +68,3 @@ def test_the_list_names_scenarios_that_there_are() -> None:
     for row in DIFFERENCES:
         found = {version for name, version in versions.items() if row.covers(name)}
         assert found == {VERSIONS[row.version]}, row.scenario
-
-
-@pytest.mark.source
-def test_the_page_is_up_to_date() -> None:
-    assert peer_differences.main(["--check"]) == 0
