@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from conformance import Scope, parse_pattern, parse_trace
 from conformance.recording import CAME, CUT, SENT, Header, Occurrence, occurrence_line
 from conformance.recording import read_recording as read
 from iotd.cli import main
+from iotd.cli._trace_record import OccurrenceWriter
 from iotd.cli._trace_view import hex_lines, time_span
 from tests.conformance.hosts import AsyncioHost
 from tests.wrong_broker import obliging, wrong_broker
@@ -155,6 +157,25 @@ def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str], broker
     err = capsys.readouterr().err
     assert f"cannot listen at {broker}" in err
     assert "choose another port with --listen" in err
+
+
+class FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_recording_ends_at_its_size_and_with_its_disk() -> None:
+    one, two = (Occurrence(*step) for step in STORY[:2])
+    file = io.StringIO()
+    writer = OccurrenceWriter(file, None, most_bytes=len(occurrence_line(one)))
+    writer(one)
+    writer(two)
+    assert writer.is_over.is_set()
+    assert writer.why_over == "the file has the size that --max-size allows"
+    assert file.getvalue() == occurrence_line(one) + "\n"
+    writer = OccurrenceWriter(FullDisk(), None, most_bytes=1000)
+    writer(one)  # and raises nothing, since the clients go on
+    assert writer.why_over == "the file could not be written: No space left on device"
 
 
 @pytest.mark.parametrize(

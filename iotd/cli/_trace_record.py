@@ -19,6 +19,7 @@ from iotd.cli._program import CannotRunError
 from iotd.cli._trace_view import LineView
 
 EXIT_NOTHING: Final = 1
+EXIT_ENDED_EARLY: Final = 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RecordOptions:
     most_bytes: int
 
 
-class _Writer:
+class OccurrenceWriter:
     """Writes occurrences to a file, line by line, and shows them where that was asked for."""
 
     def __init__(self, file: TextIO, view: LineView | None, most_bytes: int) -> None:
@@ -44,20 +45,33 @@ class _Writer:
         self._view = view
         self._reader = DiagramReader(keeps_lanes=False)
         self._left = most_bytes
-        self.is_full = asyncio.Event()
+        self.is_over = asyncio.Event()
+        """Nothing more is written."""
+        self.why_over = ""
 
     def __call__(self, one: Occurrence) -> None:
-        """Write one; after the last one that fits, say that the file is full."""
-        if self.is_full.is_set():
+        """Write one, unless the file has its size or could not be written: then it is over.
+
+        It raises nothing: what the recorder cannot do is no matter of the clients.
+        """
+        if self.is_over.is_set():
             return
         line = occurrence_line(one) + "\n"
         self._left -= len(line)
-        self._file.write(line)
-        self._file.flush()
+        try:
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            self._end(f"the file could not be written: {error.strerror or error}")
+            return
         if self._view is not None:
             self._view.print(self._reader.row(one))
         if self._left <= 0:
-            self.is_full.set()
+            self._end("the file has the size that --max-size allows")
+
+    def _end(self, why: str) -> None:
+        self.why_over = why
+        self.is_over.set()
 
 
 def record(options: RecordOptions) -> int:
@@ -79,9 +93,12 @@ def record(options: RecordOptions) -> int:
         raise CannotRunError(f"{path} is there already; name another file with --output") from None
     except OSError as error:
         raise CannotRunError(f"cannot write {path}: {error.strerror}") from None
-    with file:
+    try:
         file.write(header.line() + "\n")
-        recorder, proxy, is_full = asyncio.run(_pass_on(options, redaction, file))
+        recorder, proxy, why_over = asyncio.run(_pass_on(options, redaction, file))
+    finally:
+        with suppress(OSError):  # which was told already
+            file.close()
     if proxy.failures:
         print(
             f"iotd: {proxy.failures} connections ended because {written(options.broker)} could "
@@ -98,22 +115,22 @@ def record(options: RecordOptions) -> int:
             "of more than 16 MiB",
             file=sys.stderr,
         )
-    if is_full:
-        print("iotd: the file has the size that --max-size allows", file=sys.stderr)
+    if why_over:
+        print(f"iotd: the recording ended early: {why_over}", file=sys.stderr)
     hidden = f"; hidden: {', '.join(redaction.names())}" if redaction.names() else ""
     print(f"{path}: {recorder.count:,} packets and ends of connections{hidden}", file=sys.stderr)
-    return 0
+    return EXIT_ENDED_EARLY if why_over else 0
 
 
 async def _pass_on(
     options: RecordOptions, redaction: Redaction, file: TextIO
-) -> tuple[Recorder, RecordingProxy, bool]:
+) -> tuple[Recorder, RecordingProxy, str]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
             loop.add_signal_handler(number, stop.set)
-    writer = _Writer(file, LineView() if options.is_shown else None, options.most_bytes)
+    writer = OccurrenceWriter(file, LineView() if options.is_shown else None, options.most_bytes)
     recorder = Recorder(writer, redaction)
     proxy = RecordingProxy(options.listen, options.broker, recorder)
     try:
@@ -126,10 +143,10 @@ async def _pass_on(
     try:
         where = written(proxy.address)
         print(f"connect clients to {where}; Ctrl-C ends", file=sys.stderr, flush=True)
-        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(writer.is_full.wait())]
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(writer.is_over.wait())]
         await asyncio.wait(waits, timeout=options.seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
     finally:
         await proxy.__aexit__(None, None, None)
-    return recorder, proxy, writer.is_full.is_set()
+    return recorder, proxy, writer.why_over
