@@ -25,7 +25,10 @@ def play_side_by_side(
     timed_first = sorted(together, key=lambda scenario: not scenario.is_timed)
     with ThreadPoolExecutor(players) as pool:
         running = {id(scenario): pool.submit(play_one, scenario) for scenario in timed_first}
-        for scenario in together:
-            yield running[id(scenario)].result()
+        try:
+            for scenario in together:
+                yield running[id(scenario)].result()
+        finally:  # Who interrupts waits for those that are played, not for all.
+            pool.shutdown(cancel_futures=True)
     for scenario in alone:
         yield play_one(scenario)

@@ -120,7 +120,7 @@ class Doctor:
             name, answer = next(iter(answers.items()))
             raise CannotExamineError(
                 f"{self._examination.address} does not let a client of MQTT {NAMES[name]} in: "
-                f"{answer}; start a test broker that takes clients without a user name"
+                f"{answer}; name a test broker that speaks it and takes clients without a user name"
             )
         return spoken
 

@@ -155,7 +155,7 @@ def test_a_broker_that_takes_nobody_cannot_be_examined(
         assert main(["doctor", named(address)]) == 2
     err = capsys.readouterr().err
     assert words in err
-    assert "start a test broker that takes clients without a user name" in err
+    assert "name a test broker that speaks it and takes clients without a user name" in err
 
 
 # What the examination does

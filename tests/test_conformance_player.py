@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,3 +230,20 @@ def test_an_open_choice_is_open_for_ours_too(load: Load, first: str) -> None:
     )
     assert result.outcome is Outcome.PASSED, result.report()
     assert not result.choices
+
+
+def test_an_interruption_plays_no_more(load: Load) -> None:
+    scenario = load(HELLO)
+    played: list[Scenario] = []
+    never = threading.Event()
+
+    def interrupted(one: Scenario) -> Result:
+        played.append(one)
+        if len(played) > 1:
+            never.wait(0.2)  # long enough for the others to be taken back
+        raise KeyboardInterrupt
+
+    many = [dataclasses.replace(scenario, name=f"n{number}") for number in range(50)]
+    with pytest.raises(KeyboardInterrupt):
+        list(play_side_by_side(many, interrupted, players=1))
+    assert len(played) < len(many)
