@@ -9,7 +9,9 @@ them is said in benchmarks/README.md.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -52,9 +54,11 @@ class Peer:
     version: Callable[[], str]
 
 
-def _said(*command: str) -> str:
+def _said(program: str, *arguments: str) -> str:
     """The first version number that a program prints."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    places = (str(brokers.PEERS / ".venv" / "bin"), os.environ.get("PATH", ""), "/usr/sbin")
+    found_at = shutil.which(program, path=os.pathsep.join(places)) or program
+    done = subprocess.run([found_at, *arguments], capture_output=True, text=True, check=False)
     found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
     return found[0] if found else "of unknown version"
 
