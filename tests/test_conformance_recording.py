@@ -100,15 +100,13 @@ def told(redaction: Redaction, *steps: tuple[str, bytes]) -> list[Occurrence]:
         # What cannot be read may hold anything.
         ("10 05 's3cre'", 4, (CREDENTIALS, PAYLOAD), "10 '******'"),
         ("30 03 00 09 's'", 4, (CREDENTIALS, PAYLOAD), "30 '****'"),
-        ("f0 04 18 05 's'", 5, (CREDENTIALS, PAYLOAD), "f0 '****'"),
+        ("f0 03 18 05 's'", 5, (CREDENTIALS, PAYLOAD), "f0 '****'"),
     ],
 )
 def test_what_is_hidden_in_a_packet(
     packet: str, level: int, hidden: tuple[str, ...], becomes: str
 ) -> None:
-    before, after = (bytes(encoded(text)) for text in (packet, becomes))
-    if packet.startswith("f0 04"):  # the length says one byte more than there is
-        before, after = before[:-1] + b"s", b"\xf0" + b"*" * (len(before) - 1)
+    before, after = encoded(packet), encoded(becomes)
     assert EVERYTHING.apply(before, level) == (after, hidden)
     assert NOTHING.apply(before, level) == (before, ())
 
