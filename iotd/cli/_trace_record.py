@@ -65,7 +65,10 @@ class OccurrenceWriter:
             self._end(f"the file could not be written: {error.strerror or error}")
             return
         if self._view is not None:
-            self._view.print(self._reader.row(one))
+            try:
+                self._view.print(self._reader.row(one))
+            except OSError:  # nobody looks any more: `--show | head`
+                self._view = None
         if self._left <= 0:
             self._end("the file has the size that --max-size allows")
 
