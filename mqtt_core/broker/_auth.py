@@ -107,18 +107,34 @@ class AuthRequest:
 
 @final
 class AuthorizeRequest:
-    """Whether a connected client may publish to a topic or subscribe to a filter."""
+    """Whether a client may publish to a topic, subscribe to a filter, or leave a will.
 
-    __slots__ = ("token", "client_id", "username", "action", "topic")
+    `action` is `PUBLISH_ACTION`, `SUBSCRIBE_ACTION` or `WILL_ACTION`, `topic` the topic name or
+    filter (without the `$share/NAME/` of a shared one), `qos` that of the message or the most
+    that is asked for, `retain` the flag of a message. The answer is remembered for the session, so
+    the same is not asked again soon; `rules_changed` forgets it.
+    """
+
+    __slots__ = ("token", "client_id", "username", "action", "topic", "qos", "retain")
 
     def __init__(
-        self, token: int, client_id: str, username: str | None, action: int, topic: str
+        self,
+        token: int,
+        client_id: str,
+        username: str | None,
+        action: int,
+        topic: str,
+        *,
+        qos: int = 0,
+        retain: bool = False,
     ) -> None:
         self.token: Final = token
         self.client_id: Final = client_id
         self.username: Final = username
         self.action: Final = action
         self.topic: Final = topic
+        self.qos: Final = qos
+        self.retain: Final = retain
 
     def __repr__(self) -> str:
         return (

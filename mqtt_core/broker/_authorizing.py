@@ -12,6 +12,11 @@ from mqtt_core.broker._workspace import WAIT_VERDICT, Workspace
 _REMEMBERED_TOPIC_BYTES: Final = 512
 
 
+def _key(action: int, topic: bytes, qos: int, retain: bool) -> tuple[int, bytes]:
+    """What a verdict is about."""
+    return (action | qos << 2 | (16 if retain else 0), topic)
+
+
 @final
 class Authorizer:
     """Asks the policy, and where it says `ASK`, asks outside while that channel waits.
@@ -26,23 +31,32 @@ class Authorizer:
         self._ws: Final = workspace
         self._limit: Final = workspace.limits.authorization_cache_entries
 
-    def check(self, channel: Channel, session: Session, action: int, topic: bytes) -> int:
+    def check(
+        self, channel: Channel, session: Session, action: int, topic: bytes, qos: int, retain: bool
+    ) -> int:
         """`ALLOW`, `DENY`, or `ASK`: the channel then waits."""
-        key = (action, topic)
+        key = _key(action, topic, qos, retain)
         known = session.verdicts
         if known is not None and key in known:
             return ALLOW if known[key] else DENY
-        verdict = self.ask(channel, session.client_id, session.username, action, topic)
+        verdict = self.ask(channel, session.client_id, session.username, action, topic, qos, retain)
         if verdict != ASK:
             self._remember(session, key, verdict == ALLOW)
         return verdict
 
     def ask(
-        self, channel: Channel, client_id: str, username: str | None, action: int, topic: bytes
+        self,
+        channel: Channel,
+        client_id: str,
+        username: str | None,
+        action: int,
+        topic: bytes,
+        qos: int,
+        retain: bool,
     ) -> int:
         """The same without a session to remember it in."""
         decided = channel.verdicts
-        key = (action, topic)
+        key = _key(action, topic, qos, retain)
         if decided is not None and key in decided:
             return ALLOW if decided[key] else DENY
         name = topic.decode()
@@ -55,7 +69,10 @@ class Authorizer:
         if decided is None:
             channel.verdicts = {}
         channel.asked = key
-        self._ws.ask(channel, AuthorizeRequest(token, client_id, username, action, name))
+        self._ws.ask(
+            channel,
+            AuthorizeRequest(token, client_id, username, action, name, qos=qos, retain=retain),
+        )
         return ASK
 
     def decided(self, channel: Channel, decision: Decision) -> None:

@@ -235,7 +235,9 @@ class Connecting:
                 raise RemoteProtocolError(self._too_deep())
             if not attempt.is_unrestricted:
                 username = attempt.username
-                verdict = self._authorizer.ask(channel, client_id, username, WILL_ACTION, utf8)
+                verdict = self._authorizer.ask(
+                    channel, client_id, username, WILL_ACTION, utf8, will.qos, will.retain
+                )
                 if verdict == ASK:
                     return
                 channel.verdicts = None

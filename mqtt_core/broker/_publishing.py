@@ -194,7 +194,9 @@ class Publishing:
         utf8 = message.topic.utf8
         is_allowed = True
         if not session.is_unrestricted:
-            verdict = self._authorizer.check(channel, session, PUBLISH_ACTION, utf8)
+            verdict = self._authorizer.check(
+                channel, session, PUBLISH_ACTION, utf8, message.qos, message.retain
+            )
             if verdict == ASK:
                 self._note_arrival(message)
                 return False

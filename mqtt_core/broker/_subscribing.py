@@ -152,7 +152,9 @@ class Subscribing:
                 if is_malformed_share(utf8):
                     continue  # refused in any case
                 utf8 = unshared(utf8)
-                verdict = self._authorizer.check(channel, session, SUBSCRIBE_ACTION, utf8)
+                verdict = self._authorizer.check(
+                    channel, session, SUBSCRIBE_ACTION, utf8, subscription.qos, False
+                )
                 if verdict == ASK:
                     return False
                 if verdict == DENY:

@@ -129,9 +129,25 @@ def test_a_publish_waits_for_its_verdict(qos: int, is_denied: bool) -> None:
     answers = (b"", wire.puback(1), wire.pubrec(2))[qos] + wire.puback(9) + wire.PINGRESP
     assert client.take() == answers
     assert client.channel.wants_read
-    client.send(wire.publish("ask", b"4"))
+    client.send(wire.publish("ask", b"4", qos, 10))
     assert len(authenticator_of(rig).held) == 0
     invariants.check_at_rest(rig)
+
+
+def test_a_verdict_is_about_qos_and_retain_too() -> None:
+    rig, client = asking("ask")
+    for qos, retain in ((0, False), (1, False), (0, True), (0, False)):
+        client.send(wire.publish("ask", b"x", qos, qos, retain=retain))
+        rig.settle()
+    client.send(wire.subscribe(1, ("ask", 2)))
+    rig.settle()
+    asked = [each for each in rig.requests if isinstance(each, AuthorizeRequest)]
+    assert [(each.action, each.qos, each.retain) for each in asked] == [
+        (PUBLISH_ACTION, 0, False),
+        (PUBLISH_ACTION, 1, False),
+        (PUBLISH_ACTION, 0, True),
+        (SUBSCRIBE_ACTION, 2, False),
+    ]
 
 
 def test_a_subscribe_waits_for_all_its_verdicts() -> None:
