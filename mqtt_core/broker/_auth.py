@@ -147,7 +147,8 @@ class AuthorizeRequest:
 class Decision:
     """The answer to either request.
 
-    `reason` is a code of MQTT 5.0, `SUCCESS` to accept. What follows is for an `AuthRequest`.
+    `reason` is a code of MQTT 5.0, `SUCCESS` to accept; `SERVER_UNAVAILABLE` says that nobody could
+    decide, and ends the connection that waits. What follows is for an `AuthRequest`.
     `is_unrestricted` says that the client may use every topic, so that none is asked for.
     `username` is who the client is, None for the user name of its CONNECT: rules are about it.
 

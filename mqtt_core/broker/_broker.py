@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
+from mqtt_core._codes import SERVER_UNAVAILABLE
 from mqtt_core._connection import Connection
 from mqtt_core._errors import ConnectionRefused, RemoteProtocolError
 from mqtt_core._message import make_message
@@ -24,6 +25,8 @@ from mqtt_core.broker._causes import (
     PROTOCOL_VIOLATION,
     QUOTA,
     TOO_MANY_HALF_CONNECTED,
+    UNDECIDED,
+    cause_name,
 )
 from mqtt_core.broker._channel import CLOSE_NO, Channel
 from mqtt_core.broker._choosing import Choosing
@@ -417,6 +420,8 @@ class Broker:
             authentication = channel.authentication
             if authentication is not None and authentication.token == token:
                 self._exchanging.decided(channel, authentication, decision)
+            elif channel.asked is not None and decision.reason == SERVER_UNAVAILABLE:
+                self._end_undecided(channel)
             elif channel.asked is not None:
                 self._authorizer.decided(channel, decision)
                 channel.wait = WAIT_NO
@@ -430,6 +435,14 @@ class Broker:
         except Exception as error:  # noqa: BLE001 - the fault barrier
             self._caught(channel, error)
         self._close_doomed()
+
+    def _end_undecided(self, channel: Channel) -> None:
+        """Whoever was asked about a topic has failed. That is no verdict which could be told, and
+        remembered: the client is to come back, and is asked about again."""
+        if channel.attempt is not None:
+            self._connecting.refuse(channel, SERVER_UNAVAILABLE, cause_name(UNDECIDED))
+        else:
+            self._endings.end(channel, UNDECIDED)
 
     def completed(self, completion: Completion, now: float) -> None:
         """An engine has answered a request; an answer to no request is ignored."""

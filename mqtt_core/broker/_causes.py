@@ -41,6 +41,7 @@ UNAUTHORIZED: Final = 16
 TOO_MANY_HALF_CONNECTED: Final = 17
 ANSWERS_UNREAD: Final = 18
 DISCONNECTED_WITH_WILL: Final = 19
+UNDECIDED: Final = 20
 
 _CAUSES: Final[dict[int, tuple[str, int, bool]]] = {
     OPEN: ("open", SUCCESS, False),
@@ -60,6 +61,7 @@ _CAUSES: Final[dict[int, tuple[str, int, bool]]] = {
     QUOTA: ("a quota is used up", QUOTA_EXCEEDED, True),
     STORE_FAILED: ("storage failed", IMPLEMENTATION_SPECIFIC_ERROR, True),
     REQUEST_TIMED_OUT: ("a decision did not come in time", SERVER_BUSY, True),
+    UNDECIDED: ("nobody could decide", SERVER_BUSY, True),
     FAULT: ("internal fault", IMPLEMENTATION_SPECIFIC_ERROR, True),
     # Neither signal publishes wills: the client has done nothing wrong and comes back.
     SHUT_DOWN: ("server shutting down", SERVER_SHUTTING_DOWN, False),

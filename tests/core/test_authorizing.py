@@ -8,8 +8,10 @@ from mqtt_core.broker import (
     ASK,
     DENY,
     PUBLISH_ACTION,
+    SERVER_UNAVAILABLE,
     SUBSCRIBE_ACTION,
     AuthorizeRequest,
+    Decision,
     Rule,
     StaticUsers,
 )
@@ -210,3 +212,27 @@ def test_many_clients_wait_each_for_its_own() -> None:
     for number, client in enumerate(clients):
         assert client.is_closed is (number == 3)
         assert client.take() == (b"" if number == 3 else wire.puback(1))
+
+
+def test_where_nobody_could_decide_the_client_is_let_go_and_asked_about_again() -> None:
+    rig, client = asking("ask")
+    client.send(wire.publish("ask", b"1", 1, 1))
+    (request,) = authenticator_of(rig).held
+    rig.broker.auth_decided(request.token, Decision(SERVER_UNAVAILABLE), rig.now)
+    rig.pump()
+    assert client.is_closed
+    assert client.take() == b""
+    assert rig.last_fact("client.disconnected").cause == "nobody could decide"
+    invariants.check_at_rest(rig)
+
+
+def test_where_nobody_could_decide_on_a_will_the_client_is_refused() -> None:
+    rig, _ = asking("ask")
+    client = rig.open("willing")
+    client.send(wire.connect("willing", will=("ask", b"", 0, False)))
+    (request,) = authenticator_of(rig).held
+    rig.broker.auth_decided(request.token, Decision(SERVER_UNAVAILABLE), rig.now)
+    rig.pump()
+    assert client.take() == wire.connack(3)
+    assert client.is_closed
+    invariants.check_at_rest(rig)

@@ -13,7 +13,9 @@ from mqtt_core.broker import (
     EOF_BY_PEER,
     GRACEFUL,
     IMMEDIATE,
+    SERVER_UNAVAILABLE,
     Append,
+    Decision,
     cause_name,
     publishes_will,
 )
@@ -107,6 +109,14 @@ def by_missing_verdict(client: Client) -> None:
     client.rig.advance(21)
 
 
+def by_no_decision(client: Client) -> None:
+    publish(client, "ask")
+    authenticator = client.rig.authenticator
+    assert isinstance(authenticator, HoldingAuthenticator)
+    authenticator.decide(Decision(SERVER_UNAVAILABLE))
+    client.rig.pump()
+
+
 def by_fault(client: Client) -> None:
     publish(client, "fault", b"", 1)
 
@@ -145,6 +155,7 @@ ENDINGS: list[tuple[int, Callable[[Client], None], bool]] = [
     (causes.QUOTA, by_quota, True),
     (causes.STORE_FAILED, by_failed_store, True),
     (causes.REQUEST_TIMED_OUT, by_missing_verdict, True),
+    (causes.UNDECIDED, by_no_decision, True),
     (causes.FAULT, by_fault, True),
     (causes.SHUT_DOWN, by_shut_down, False),
     (causes.UNAUTHORIZED, by_denial, True),
@@ -193,6 +204,7 @@ TOLD: dict[int, int] = {
     causes.QUOTA: 0x97,
     causes.STORE_FAILED: 0x83,
     causes.REQUEST_TIMED_OUT: 0x89,
+    causes.UNDECIDED: 0x89,
     causes.FAULT: 0x83,
     causes.SHUT_DOWN: 0x8B,
     causes.UNAUTHORIZED: 0x87,
