@@ -21,6 +21,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 BROKER: Final = "mqtt_core/broker/_broker.py"
 CHANNEL: Final = "mqtt_core/broker/_channel.py"
+INSIDE: Final = "mqtt_core/broker/_inside.py"
 CONNECTION: Final = "mqtt_core/_connection.py"
 WRITING: Final = "mqtt_core/_writing.py"
 STORE: Final = "mqtt_core/broker/_store.py"
@@ -29,11 +30,14 @@ STORE: Final = "mqtt_core/broker/_store.py"
 INTO_THE_BROKER: Final = (
     (BROKER, "Broker", ("__init__", "recover", "open")),
     (CHANNEL, "Channel", ("receive_data", "set_writable", "eof")),
+    (BROKER, "Broker", ("attach",)),
+    (INSIDE, "Inside", ("publish", "subscribe", "disconnect")),
     (BROKER, "Broker", ("advance", "auth_decided", "completed", "rules_changed", "shut_down")),
 )
 OUT_OF_THE_BROKER: Final = (
     (BROKER, "Broker", ("has_dirty", "must_flush", "take_dirty")),
     (CHANNEL, "Channel", ("data_to_send",)),
+    (INSIDE, "Inside", ("has_room", "receive", "take_messages", "take_outcomes", "has_ended")),
     (BROKER, "Broker", ("has_requests", "take_requests", "has_facts", "take_facts")),
     (BROKER, "Broker", ("next_deadline", "is_recovering", "recovery_failure", "is_stopped")),
 )

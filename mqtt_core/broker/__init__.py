@@ -32,6 +32,7 @@ from mqtt_core.broker._broker import GRACEFUL, IMMEDIATE, RUNNING, Broker
 from mqtt_core.broker._causes import EOF_BY_PEER, TRANSPORT_ERROR, cause_name, publishes_will
 from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
+from mqtt_core.broker._inside import INSIDE, Inside, Outcome
 from mqtt_core.broker._levels import LEVEL_FSYNC, LEVEL_MEMORY, LEVEL_OS, LEVELS
 from mqtt_core.broker._limit import Limit, LimitValue
 from mqtt_core.broker._limits import LIMITS, Limits
@@ -105,6 +106,7 @@ __all__ = [
     "FILTER_LEVEL_BYTES",
     "GRACEFUL",
     "IMMEDIATE",
+    "INSIDE",
     "LEVELS",
     "LEVEL_FSYNC",
     "LEVEL_MEMORY",
@@ -147,6 +149,7 @@ __all__ = [
     "Failed",
     "HoldIdentifier",
     "InFlight",
+    "Inside",
     "Limit",
     "LimitValue",
     "Limits",
@@ -154,6 +157,7 @@ __all__ = [
     "MemoryEngine",
     "Operation",
     "Options",
+    "Outcome",
     "Particulars",
     "Policy",
     "PutRetained",

@@ -16,6 +16,7 @@ from mqtt_core._codes import SERVER_UNAVAILABLE
 from mqtt_core._connection import Connection
 from mqtt_core._errors import ConnectionRefused, RemoteProtocolError
 from mqtt_core._message import make_message
+from mqtt_core._packets import Connect
 from mqtt_core._state import SERVER
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Decision, Policy
 from mqtt_core.broker._authorizing import Authorizer
@@ -39,6 +40,7 @@ from mqtt_core.broker._exchanging import Exchanging
 from mqtt_core.broker._facts import FACT_ERROR, Fact, shown
 from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._incoming import Incoming
+from mqtt_core.broker._inside import INSIDE, Inside
 from mqtt_core.broker._levels import LEVEL_FSYNC
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
@@ -63,6 +65,7 @@ _DUE_AT_ONCE: Final = 1_000  # deadlines handled before others get their turn
 _TURNS_PER_POLL: Final = 4  # of deliveries for all that have input at the same time
 _MOST_FILTERS: Final = 16  # times what is served, before a packet is refused as a whole
 _PAGE_ROOM: Final = 2_048  # messages asked of the engine for one slice of channels
+_INSIDE_ID_BYTES: Final = 16
 _LEAST_SHARE: Final = 200  # deliveries for each piece of work in a turn, however many there are
 
 
@@ -191,21 +194,7 @@ class Broker:
         durable a change is before its client is answered; 0 is the level of the broker."""
         ws = self._ws
         ws.now = now
-        connection = Connection(
-            SERVER,
-            topics=ws.topics,
-            writers=ws.writers,
-            max_packet_size_bytes=ws.limits.max_packet_size_bytes,
-            max_user_properties=ws.limits.max_user_properties,
-            max_property_bytes=ws.limits.max_property_bytes,
-            max_alias_bytes=ws.limits.max_alias_bytes,
-            max_filters=ws.limits.max_filters_per_packet * _MOST_FILTERS,
-            now=now,
-        )
-        key = ws.next_id()
-        channel = Channel(
-            self, key, listener, peer, connection, ws.limits.linger_limit_bytes, level or ws.level
-        )
+        channel = self._new_channel(listener, peer, level or ws.level)
         is_half_full = ws.stats.half_connected >= ws.limits.max_half_connected
         channel.is_over_limit = ws.stats.connections >= ws.limits.max_connections
         self._endings.opened(channel)
@@ -214,6 +203,44 @@ class Broker:
         elif is_half_full:
             self._endings.end(channel, TOO_MANY_HALF_CONNECTED)
         return channel
+
+    def _new_channel(self, listener: str, peer: str, level: int) -> Channel:
+        ws = self._ws
+        limits = ws.limits
+        connection = Connection(
+            SERVER,
+            topics=ws.topics,
+            writers=ws.writers,
+            max_packet_size_bytes=limits.max_packet_size_bytes,
+            max_user_properties=limits.max_user_properties,
+            max_property_bytes=limits.max_property_bytes,
+            max_alias_bytes=limits.max_alias_bytes,
+            max_filters=limits.max_filters_per_packet * _MOST_FILTERS,
+            now=ws.now,
+        )
+        return Channel(
+            self, ws.next_id(), listener, peer, connection, limits.linger_limit_bytes, level
+        )
+
+    def attach(self, now: float) -> Inside:
+        """A client inside the program, connected already; `has_ended` where the broker serves
+        nobody. Unlike the other calls this one may be made within another, by a policy."""
+        ws = self._ws
+        ws.now = now
+        channel = self._new_channel(INSIDE, INSIDE, ws.level)
+        client_id = "inside-" + ws.entropy(_INSIDE_ID_BYTES).hex()  # which nobody can take over
+        inside = Inside(self, ws, channel, client_id)
+        channel.inside = inside
+        self._endings.opened(channel)
+        if self._mode != RUNNING or self.is_recovering:
+            self._endings.shut_down(channel, True)
+            return inside
+        channel.connection.feed(inside.first_bytes(), now)
+        connect = channel.connection.read_packet()
+        assert isinstance(connect, Connect)
+        self._connecting.admit(channel, connect)
+        inside.receive()
+        return inside
 
     def receive(self, channel: Channel, chunk: bytes, now: float) -> None:
         """`Channel.receive_data`."""
@@ -647,7 +674,17 @@ class Broker:
         self._mode = mode
         self._stop_at = now + self.limits.shutdown_timeout_secs
         self._recovery.abandon()
+        if mode == GRACEFUL:
+            self._hear_out_the_inside()
         self._end_all(mode == IMMEDIATE)
+
+    def _hear_out_the_inside(self) -> None:
+        """What the program has published before it asked for the end still counts."""
+        ws = self._ws
+        ws.allowance = ws.limits.turn_deliveries
+        for channel in list(self._endings.channels.values()):
+            if channel.inside is not None:
+                channel.inside.run()
 
     def _end_all(self, at_once: bool) -> None:
         for channel in list(self._endings.channels.values()):

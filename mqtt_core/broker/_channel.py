@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mqtt_core.broker._committing import Commitment
     from mqtt_core.broker._connecting import Attempt
     from mqtt_core.broker._exchanging import Authentication
+    from mqtt_core.broker._inside import Inside
     from mqtt_core.broker._publishing import FanOut
     from mqtt_core.broker._session import Session
 
@@ -80,6 +81,7 @@ class Channel(Work):
         "is_dirty",
         "is_open",
         "is_over_limit",
+        "inside",
         "is_suspect",
         "gone",
         "wait",
@@ -137,6 +139,7 @@ class Channel(Work):
         self.is_dirty = False
         self.is_open = True  # in the broker's table
         self.is_over_limit = False
+        self.inside: Inside | None = None  # the client, where it is inside the program
         self.gone = OPEN  # why the transport is gone while input is still to be handled
         self.is_suspect = False  # its keep-alive is over, but for what has not been read yet
         self.wait = WAIT_NO

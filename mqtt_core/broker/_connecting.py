@@ -199,6 +199,14 @@ class Connecting:
             return
         ws.ask(channel, request)
 
+    def admit(self, channel: Channel, connect: Connect) -> None:
+        """Take the CONNECT of a client inside the program: nobody is asked, and nothing is
+        claimed, since no other client can have its identifier."""
+        attempt = Attempt(channel, connect, connect.client_id, self._ws.next_id(), 0)
+        attempt.is_unrestricted = True
+        channel.attempt = attempt
+        self.committed(attempt)
+
     def decide(self, channel: Channel, decision: Decision) -> None:
         """Go on when the client is known, or refuse it.  [v3 MQTT-3.1.4-5]"""
         attempt = channel.attempt
@@ -399,8 +407,10 @@ class Connecting:
         limits = self._ws.limits
         # [v3 MQTT-3.2.0-1] [MQTT-3.2.0-1] [MQTT-3.1.4-5]
         connack = ConnAck(is_present, SUCCESS, self._properties(attempt, attempt.data))
-        attempt.channel.connection.keep_alive_s = keep_alive_s(attempt.connect, limits)
-        self._answer(attempt.channel, connack)
+        channel = attempt.channel
+        if channel.inside is None:  # else nothing between the two can break
+            channel.connection.keep_alive_s = keep_alive_s(attempt.connect, limits)
+        self._answer(channel, connack)
 
     def _obey(self, session: Session, channel: Channel, connect: Connect) -> None:
         """Keep to what the client has said that it takes."""
