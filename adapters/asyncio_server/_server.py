@@ -1,46 +1,28 @@
-"""The server on asyncio: listeners, the runtime that the turn needs, start and stop."""
+"""The server as a program on asyncio has it, and as the program that is nothing but a server."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self, final
+from typing import Self, final
 
-from adapters.asyncio_server._connection import Connection
-from adapters.transport import (
-    ACCEPT_RETRY_S,
-    Listener,
-    ServerBase,
-    StopSignals,
-    raise_descriptor_limit,
-)
-from mqtt_core.broker import GRACEFUL, IMMEDIATE
+from adapters.asyncio_server._serving import Messages, Serving
+from adapters.transport import StopSignals, raise_descriptor_limit
+from mqtt_core import NO_PROPERTIES, Properties, Subscription
+from mqtt_core.broker import GRACEFUL
 
 
 @final
-class _Runtime:
-    """`Runtime` on an asyncio loop, whose `call_soon` runs after each poll and before the next."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.call_soon: Final = loop.call_soon
-        self.call_after_poll: Final = loop.call_soon
-        self.call_later: Final = loop.call_later
-        self.call_from_thread: Final = loop.call_soon_threadsafe
-
-
-@final
-class Server(ServerBase):
+class Server(Serving):
     """An MQTT broker on the running asyncio loop.
 
-        async with Server(["tcp://127.0.0.1:1883"]) as server:
+        async with Server("tcp://127.0.0.1:1883") as server:
             await server.serve_forever()
 
-    The options are those of `ServerBase`.
+    The options are those of `ServerBase`; hooks may be `async def`. Except where it is said, its
+    methods belong to the loop that has started it.
     """
-
-    _acceptors: Sequence[asyncio.Task[None]] = ()
 
     async def start(self) -> None:
         """Read back what is stored, then listen and serve. Returns at once if the server is shut
@@ -48,24 +30,7 @@ class Server(ServerBase):
 
         Raises `ListenError` or `RecoveryError`; then nothing is left running.
         """
-        self._bind()
-        self._is_decided = asyncio.Event()
-        self._stopped = asyncio.Event()
-        runtime = _Runtime(asyncio.get_running_loop())
-        self._drive.start(runtime, self._is_decided.set, self._end)
-        try:
-            await self._is_decided.wait()
-            if self._drive.is_serving:
-                for listener in self._listeners:
-                    listener.listen()
-        except BaseException:  # who waits has given up, or somebody else took the port
-            await self.shut_down(IMMEDIATE)
-            raise
-        if self._drive.is_serving:
-            self._acceptors = [asyncio.create_task(self._accept(each)) for each in self._listeners]
-        else:
-            await self._stopped.wait()
-            self._check_recovery()
+        await self._start()
 
     async def serve_forever(self) -> None:
         """Return when the server has stopped."""
@@ -76,12 +41,7 @@ class Server(ServerBase):
 
         May be called again, also with a stronger mode, and before the server has started.
         """
-        if not self._addresses:
-            return
-        await self._stop_accepting()
-        if not self._stopped.is_set():
-            self._drive.shut_down(mode)
-        await self._stopped.wait()
+        await self._shut_down(mode)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -95,73 +55,50 @@ class Server(ServerBase):
     ) -> None:
         await self.shut_down()
 
-    async def _accept(self, listener: Listener) -> None:
-        """Take connections from one listener until cancelled."""
-        while True:
-            accepted = await _first(listener) if listener.is_drained else []
-            accepted += listener.accept_batch()
-            connecting = asyncio.gather(
-                *[self._connect(listener, connected, peer) for connected, peer in accepted]
-            )
-            try:
-                await asyncio.shield(connecting)
-            except asyncio.CancelledError:
-                await connecting  # one that is half made would never hear of its end
-                raise
-            if listener.error is not None:
-                self._drive.accept_failed(listener, listener.error)
-                await asyncio.sleep(ACCEPT_RETRY_S)
-            elif listener.is_drained:
-                self._drive.accept_recovered(listener)
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+    ) -> None:
+        """Publish a message from within the program; text is sent as UTF-8.
 
-    async def _connect(self, listener: Listener, connected: socket.socket, peer: str) -> None:
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Connection(self._drive, listener, peer), connected
-            )
-        except Exception as error:  # noqa: BLE001  this connection's fault alone
-            connected.close()
-            self._drive.fault(f"the connection of {peer} could not be taken", error)
+        It is routed in the next turn. At QoS 0 this returns when the message is on its way, at 1
+        and 2 when it is with its receivers and what must be stored is. It waits where more
+        messages of the program are on their way than the limits of a client allow. Cancelling
+        does not take the message back.
 
-    async def _stop_accepting(self) -> None:
-        acceptors, self._acceptors = self._acceptors, ()
-        if acceptors:
-            for task in acceptors:
-                task.cancel()
-            await asyncio.gather(*acceptors, return_exceptions=True)
-        self._close_listeners()
+        Raises `LocalProtocolError` for a message that MQTT or the limits forbid, `PublishError`
+        where the broker does not take it, and `NotServingError`.
+        """
+        await self._publish(topic, payload, qos, retain, properties)
 
-    def _end(self) -> None:
-        """The last turn was made."""
-        self._closing = asyncio.create_task(self._close())
+    def publish_soon(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+    ) -> None:
+        """Publish in the next turn, without waiting for anything: for hooks and callbacks.
 
-    async def _close(self) -> None:
-        """Close the engine, which may take its time with what is still to be stored."""
-        self._close_listeners()
-        try:
-            await asyncio.to_thread(self._drive.engine.close)
-        except Exception as error:  # noqa: BLE001  whatever it is, the server has stopped
-            self._drive.not_closed(error)
-        self._is_decided.set()
-        self._stopped.set()
+        What becomes of it is not told. Raises as `publish`, and `LocalProtocolError` also where
+        that would have to wait.
+        """
+        self._put_soon(topic, payload, qos, retain, properties)
 
+    def subscribe(self, *filters: str | Subscription, qos: int = 0) -> Messages:
+        """Subscribe from within the program: what comes is in the `Messages`.
 
-async def _first(listener: Listener) -> list[tuple[socket.socket, str]]:
-    """Wait until somebody can be accepted; cancelled or not, no accepted socket gets lost."""
-    loop = asyncio.get_running_loop()
-    is_acceptable = asyncio.Event()
-    try:
-        loop.add_reader(listener.socket, is_acceptable.set)
-    except NotImplementedError:  # the proactor loop of Windows accepts by itself or not at all
-        try:
-            return [listener.prepare(*await loop.sock_accept(listener.socket))]
-        except OSError:
-            return []  # it left before it was accepted, or the batch meets the same error
-    try:
-        await is_acceptable.wait()
-    finally:
-        loop.remove_reader(listener.socket)
-    return []
+        `qos` is the most for filters that are text. Each subscription is a client of its own.
+        Raises `LocalProtocolError` for a filter that is none, and `NotServingError`.
+        """
+        return self._messages(filters, qos)
 
 
 def run(server: Server, *, on_ready: Callable[[], None]) -> int:
@@ -174,7 +111,7 @@ def run(server: Server, *, on_ready: Callable[[], None]) -> int:
     """
     signals = StopSignals()
     raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(server, signals, on_ready))
     return 0
 
@@ -202,7 +139,7 @@ async def _wait_for_signal(signals: StopSignals) -> None:
         await loop.sock_recv(signals.receiver, 64)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop where it is installed (two to four times faster), else asyncio's own loop."""
     try:
         import uvloop

@@ -3,7 +3,7 @@
 gevent is an extra: `pip install "iotd[gevent]"`. Nothing is monkey-patched.
 """
 
-from adapters.gevent_server._server import Server, run
+from adapters.gevent_server._server import Messages, Server, run
 from adapters.transport import ListenError
 
-__all__ = ["ListenError", "Server", "run"]
+__all__ = ["ListenError", "Messages", "Server", "run"]

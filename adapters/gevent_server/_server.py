@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, final
@@ -9,16 +10,22 @@ from typing import TYPE_CHECKING, Final, Self, final
 import gevent
 import gevent.event
 import gevent.socket
+from gevent.threadpool import ThreadPool
 
 from adapters.gevent_server._connection import READ, Connection
 from adapters.transport import (
     ACCEPT_RETRY_S,
+    Answer,
+    Call,
     Drive,
     Listener,
+    Mailbox,
     ServerBase,
     StopSignals,
+    check_published,
     raise_descriptor_limit,
 )
+from mqtt_core import NO_PROPERTIES, Properties, Publish, Subscription
 from mqtt_core.broker import GRACEFUL, IMMEDIATE
 
 if TYPE_CHECKING:
@@ -105,13 +112,89 @@ class _Acceptor:
 
 
 @final
-class Server(ServerBase):
+class Messages:
+    """The messages of one subscription, in order: `for message in messages`.
+
+    Each is the `Publish` of `mqtt_core`, with `topic`, `payload`, `qos`, `retain`, and the
+    properties in its `message`. What is not taken waits with the broker, within the limits of any
+    client; a message at QoS 1 or 2 is acknowledged when it is taken, with those behind it that
+    the broker had prepared.
+
+    The subscription ends with `close`, with a `with` block, when nobody holds this object any
+    more, and with the server.
+    """
+
+    def __init__(self, open_mailbox: Callable[[Callable[[], object]], Mailbox]) -> None:
+        self._news: Final = gevent.event.Event()
+        mailbox = open_mailbox(self._news.set)
+        self._mailbox: Final = mailbox
+        self._end: Final = weakref.finalize(self, mailbox.close_later)
+        self._end.atexit = False
+
+    def ready(self) -> Self:
+        """Wait until the broker has granted the subscription; raises `SubscribeError` if it does
+        not."""
+        while not self._mailbox.is_ready:
+            self._wait()
+        self._mailbox.check()
+        return self
+
+    def get(self, timeout: float | None = None) -> Publish | None:
+        """The next message; waits for it, at most `timeout` seconds. None when no more will come
+        because the server has stopped, or the subscription is closed.
+
+        Raises `TimeoutError`; `SubscribeError` if it was not granted, `SubscriptionEndedError`
+        where the broker has ended it.
+        """
+        with gevent.Timeout(timeout, TimeoutError):
+            self.ready()
+            while True:
+                message = self._mailbox.take()
+                if message is not None or self._mailbox.is_over:
+                    return message
+                self._wait()
+
+    def _wait(self) -> None:
+        self._news.clear()
+        self._news.wait()
+
+    def close(self) -> None:
+        """Unsubscribe, and forget what has come. May be repeated."""
+        self._end.detach()
+        self._mailbox.close()
+        self._news.set()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Publish:
+        message = self.get()
+        if message is None:
+            raise StopIteration
+        return message
+
+    def __enter__(self) -> Self:
+        return self.ready()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@final
+class Server(ServerBase[Answer]):
     """An MQTT broker on the hub of the thread that starts it.
 
-        with Server(["tcp://127.0.0.1:1883"]) as server:
+        with Server("tcp://127.0.0.1:1883") as server:
             server.serve_forever()
 
-    The options are those of `ServerBase`. Its methods may block, so call them in greenlets.
+    The options are those of `ServerBase`. Each call of a hook has a greenlet of its own, so hooks
+    may block as greenlets do. The methods may block too; except where it is said, they belong to
+    the thread of that hub.
     """
 
     _acceptors: Sequence[_Acceptor] = ()
@@ -129,6 +212,7 @@ class Server(ServerBase):
         self._runtime = _Runtime(loop)
         self._is_decided = gevent.event.Event()
         self.stopped = gevent.event.Event()
+        self._calls: set[gevent.Greenlet[..., None]] = set()
         self._drive.start(self._runtime, self._is_decided.set, self._end)
         try:
             self._is_decided.wait()
@@ -172,6 +256,66 @@ class Server(ServerBase):
     ) -> None:
         self.shut_down()
 
+    def publish(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+    ) -> None:
+        """Publish a message from within the program; text is sent as UTF-8.
+
+        It is routed in the next turn. At QoS 0 this returns when the message is on its way, at 1
+        and 2 when it is with its receivers and what must be stored is. It waits where more
+        messages of the program are on their way than the limits of a client allow.
+
+        Raises `LocalProtocolError` for a message that MQTT or the limits forbid, `PublishError`
+        where the broker does not take it, and `NotServingError`.
+        """
+        self._check_serving()
+        while not self._publisher.has_room(qos):
+            room = gevent.event.Event()
+            self._publisher.when_there_is_room(room.set)
+            room.wait()
+            self._check_serving()
+        if not qos:
+            self._publisher.put(topic, payload, qos, retain, properties, None)
+            return
+        answer: gevent.event.AsyncResult[int] = gevent.event.AsyncResult()
+        self._publisher.put(topic, payload, qos, retain, properties, answer.set)
+        check_published(topic, answer.get())
+
+    def publish_soon(
+        self,
+        topic: str,
+        payload: bytes | str = b"",
+        *,
+        qos: int = 0,
+        retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+    ) -> None:
+        """Publish in the next turn, without waiting for anything: for `on_fact` and callbacks.
+
+        What becomes of it is not told. Raises as `publish`, and `LocalProtocolError` also where
+        that would have to wait.
+        """
+        self._put_soon(topic, payload, qos, retain, properties)
+
+    def subscribe(self, *filters: str | Subscription, qos: int = 0) -> Messages:
+        """Subscribe from within the program: what comes is in the `Messages`.
+
+        `qos` is the most for filters that are text. Each subscription is a client of its own.
+        Raises `LocalProtocolError` for a filter that is none, and `NotServingError`.
+        """
+        return Messages(lambda on_news: self._open_mailbox(filters, qos, on_news))
+
+    def _call(self, call: Call[Answer]) -> None:
+        greenlet = gevent.spawn(_run_hook, call)
+        self._calls.add(greenlet)
+        greenlet.rawlink(self._calls.discard)
+
     def _stop_accepting(self) -> None:
         acceptors, self._acceptors = self._acceptors, ()
         for acceptor in acceptors:
@@ -185,13 +329,33 @@ class Server(ServerBase):
     def _close(self) -> None:
         """Close the engine, which may take its time with what is still to be stored."""
         self._close_listeners()
+        gevent.killall(list(self._calls))
+        thread = ThreadPool(1)  # of our own, since that of the hub would stay
         try:
-            gevent.get_hub().threadpool.apply(self._drive.engine.close)
+            thread.apply(self._drive.engine.close)
         except Exception as error:  # noqa: BLE001  whatever it is, the server has stopped
             self._drive.not_closed(error)
+        thread.kill()
         self._runtime.close()
         self._is_decided.set()
         self.stopped.set()
+
+
+def _run_hook(call: Call[Answer]) -> None:
+    """In a greenlet of its own, which is killed when the server stops."""
+    limit = gevent.Timeout(call.timeout_s)
+    try:
+        with limit:
+            answer = call.hook()
+    except (gevent.Timeout, gevent.GreenletExit) as end:
+        if isinstance(end, gevent.Timeout) and end is not limit:
+            call.failed(RuntimeError(f"a timeout of its own: {end}"))
+        else:
+            call.given_up()
+    except Exception as error:  # noqa: BLE001  the hook's; told there
+        call.failed(error)
+    else:
+        call.answered(answer)
 
 
 def run(server: Server, *, on_ready: Callable[[], None]) -> int:

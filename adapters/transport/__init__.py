@@ -13,6 +13,14 @@ from adapters.transport._drive import (
     gather,
     log_fact,
 )
+from adapters.transport._hooks import Answer, Call
+from adapters.transport._inside import (
+    Mailbox,
+    PublishError,
+    SubscribeError,
+    SubscriptionEndedError,
+    check_published,
+)
 from adapters.transport._listen import (
     ACCEPT_RETRY_S,
     DEFAULT_PORT,
@@ -25,7 +33,7 @@ from adapters.transport._listen import (
     listen_address,
 )
 from adapters.transport._process import StopSignals, raise_descriptor_limit
-from adapters.transport._server import RecoveryError, ServerBase
+from adapters.transport._server import NotServingError, RecoveryError, ServerBase
 
 __all__ = [
     "ACCEPT_RETRY_S",
@@ -33,18 +41,26 @@ __all__ = [
     "OPTIONS",
     "RECEIVE_BYTES",
     "SCHEMES",
+    "Answer",
     "Authenticator",
+    "Call",
     "Cancellable",
     "Drive",
     "ListenAddress",
     "ListenError",
     "Listener",
+    "Mailbox",
+    "NotServingError",
+    "PublishError",
     "RecoveryError",
     "Runtime",
     "Sendable",
     "ServerBase",
     "StopSignals",
+    "SubscribeError",
+    "SubscriptionEndedError",
     "bind_listeners",
+    "check_published",
     "gather",
     "listen_address",
     "log_fact",

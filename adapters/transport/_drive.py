@@ -36,6 +36,7 @@ from mqtt_core.broker import (
     Engine,
     Fact,
     Failed,
+    Inside,
     Limits,
     MemoryEngine,
     Policy,
@@ -125,6 +126,7 @@ class Drive:
         authenticator: Authenticator | None,
         on_fact: Callable[[Fact], None] | None,
         version: str = "iotd",
+        tunes_collector: bool = False,
     ) -> None:
         limits = Limits() if limits is None else limits
         policy = AllowAll() if policy is None else policy
@@ -154,6 +156,7 @@ class Drive:
         self._deadline = NEVER  # the core's
         self._armed_for = NEVER  # the timer's, maybe earlier than the core's by now
         self._timer: Cancellable | None = None
+        self._tunes_collector: Final = tunes_collector
         self._full_collection_at = NEVER
         self._is_running = False
         self._is_starting = False
@@ -178,10 +181,11 @@ class Drive:
         self.call_soon = runtime.call_soon
         self.call_later = runtime.call_later
         self._on_stopped = on_stopped
-        self._full_collection_at = monotonic() + FULL_COLLECTION_INTERVAL_S
         self._is_running = True
         self._is_starting = True
-        Collector.hold()
+        if self._tunes_collector:
+            self._full_collection_at = monotonic() + FULL_COLLECTION_INTERVAL_S
+            Collector.hold()
         self.engine.start(self.engine_answered)
         self.wake()
         self.broker.recover(self.now)
@@ -218,7 +222,8 @@ class Drive:
         self._is_stopping = False
         if self._timer is not None:
             self._timer.cancel()
-        Collector.release()
+        if self._tunes_collector:
+            Collector.release()
         self._on_stopped()
 
     def not_closed(self, error: Exception) -> None:
@@ -242,6 +247,21 @@ class Drive:
         channel.transport = None
         channel.eof(cause, self.now)
 
+    # Clients inside the program
+
+    def attach(self, connection: Sendable) -> Inside:
+        """A client inside the program; `close` its channel once it has ended."""
+        self.wake()
+        inside = self.broker.attach(self.now)
+        inside.channel.transport = connection
+        self._connections += 1
+        return inside
+
+    def hand_in(self) -> None:
+        """A client inside the program has sent something: it is handled in the next turn."""
+        self.wake()
+        self._deadline = self.now
+
     # From outside, from any thread, also before the start and after the stop
 
     def auth_decided(self, token: int, decision: Decision) -> None:
@@ -252,13 +272,14 @@ class Drive:
     def engine_answered(self) -> None:
         """The engine has completions."""
         self._has_answers = True
-        self._call_from_thread(self.wake)
+        self.call_from_thread(self.wake)
 
     def rules_changed(self) -> None:
         """The policy answers differently from now on."""
-        self._call_from_thread(self.broker.rules_changed)
+        self.call_from_thread(self.broker.rules_changed)
 
-    def _call_from_thread(self, callback: Callable[[], None]) -> None:
+    def call_from_thread(self, callback: Callable[[], None]) -> None:
+        """Call on the server's own thread, unless it has stopped."""
         if self._is_running:
             try:
                 self._runtime.call_from_thread(callback)
@@ -271,9 +292,9 @@ class Drive:
     def wake(self) -> None:
         """Something is to be fed: a turn once the callbacks of this poll are through."""
         if not self.is_due:
-            self.is_due = True
             self.now = monotonic()
             self.call_soon(self.turn)
+            self.is_due = True  # last, lest an interrupt between the two leaves no turn to come
 
     def turn(self) -> None:
         """See the module: advance, answers, flush, facts, timer."""
@@ -293,8 +314,8 @@ class Drive:
             self._deadline = NEVER if deadline is None else deadline
             if self._deadline <= now or broker.has_dirty or broker.has_requests:
                 # Unfinished work: the sockets get their turn first.
-                self.is_due = True
                 self._runtime.call_after_poll(self._turn_again)
+                self.is_due = True
             elif self._deadline < self._armed_for:
                 self._arm(self._deadline, now)
         except Exception as error:  # noqa: BLE001  the core's fault must not end the loop

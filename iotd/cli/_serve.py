@@ -68,6 +68,7 @@ def serve(file: Path | None, flags: Mapping[str, object]) -> int:
         on_fact=log.fact,
         authenticator=None if authenticator is None else authenticator.submit,
         version=f"iotd version {__version__}",
+        tunes_collector=True,
     )
     if authenticator is not None:
         authenticator.start(server.auth_decided)

@@ -60,6 +60,7 @@ class RunningServer:
         self._request_stop: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._run, name=f"{runtime} server", daemon=True)
         self.server: Any = None
+        self.loop: Any = None  # of its thread, be it asyncio's or gevent's
         self.urls: list[str] = []
 
     @property
@@ -132,7 +133,7 @@ class RunningServer:
             self._is_ready.set()
 
     async def _run_asyncio(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self.loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         self.server = self._module.Server(self._listen, on_fact=self._on_fact, **self._options)
         await self.server.start()
@@ -144,6 +145,7 @@ class RunningServer:
         gevent = importlib.import_module("gevent")
         stop = importlib.import_module("gevent.event").Event()
         hub = gevent.get_hub()
+        self.loop = hub.loop
         try:
             self.server = self._module.Server(self._listen, on_fact=self._on_fact, **self._options)
             self.server.start()

@@ -127,10 +127,10 @@ def nothing_frozen() -> Iterator[None]:
 @pytest.mark.usefixtures("nothing_frozen")
 def test_the_collector_is_tuned_while_a_server_runs_and_put_back_afterwards(runtime: str) -> None:
     before = gc.get_threshold()
-    with RunningServer(runtime) as one:
+    with RunningServer(runtime, tunes_collector=True) as one:
         assert gc.get_threshold()[0] == 10_000
         assert gc.get_freeze_count() > 0
-        with RunningServer(runtime):
+        with RunningServer(runtime, tunes_collector=True):
             pass
         assert gc.get_threshold()[0] == 10_000
         assert gc.get_freeze_count() > 0
@@ -140,10 +140,18 @@ def test_the_collector_is_tuned_while_a_server_runs_and_put_back_afterwards(runt
 
 
 @pytest.mark.usefixtures("nothing_frozen")
+def test_the_collector_of_a_program_is_left_alone_unless_it_is_asked_for(runtime: str) -> None:
+    before = gc.get_threshold()
+    with RunningServer(runtime):
+        assert gc.get_threshold() == before
+        assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.usefixtures("nothing_frozen")
 def test_what_a_program_has_frozen_itself_stays_frozen(runtime: str) -> None:
     gc.freeze()
     frozen = gc.get_freeze_count()
-    with RunningServer(runtime):
+    with RunningServer(runtime, tunes_collector=True):
         assert 0 < gc.get_freeze_count() <= frozen
     assert 0 < gc.get_freeze_count() <= frozen
 
