@@ -23,8 +23,8 @@ def report(fact: Fact) -> None:
 
 async def main(listen: str) -> None:
     """Serve until the program is interrupted."""
-    async with Server([listen], policy=POLICY, limits=LIMITS, on_fact=report) as server:
-        print("listening on", *server.addresses, flush=True)
+    async with Server(listen, policy=POLICY, limits=LIMITS, on_fact=report) as server:
+        print("listening on", *server.urls, flush=True)
         await server.serve_forever()  # your own tasks run beside it
 
 

@@ -8,14 +8,26 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from iotd import Server
-from mqtt_core import MQTT_5, ConnAck, Connect, Connection, Packet, Publish, SubAck, properties
+from mqtt_core import (
+    MQTT_5,
+    ConnAck,
+    Connect,
+    Connection,
+    Packet,
+    PubAck,
+    Publish,
+    SubAck,
+    properties,
+)
 from mqtt_core.broker import Policy, StaticUsers
 
 EXAMPLES: Final = Path(__file__).resolve().parents[1] / "examples"
@@ -29,8 +41,8 @@ def run_client(policy: Policy | None = None) -> tuple[int, str, str]:
     """Run the example against a server; exit code, output, errors."""
 
     async def run() -> tuple[int, str, str]:
-        async with Server(["tcp://127.0.0.1:0"], policy=policy) as server:
-            host, _, port = server.addresses[0].removeprefix("tcp://").rpartition(":")
+        async with Server(policy=policy) as server:
+            host, _, port = server.url.removeprefix("tcp://").rpartition(":")
             return await start_client(host, port)
 
     return asyncio.run(run())
@@ -101,8 +113,8 @@ def against_a_server(work: Callable[[str], None], policy: Policy | None = None) 
     """Call `work` with the address of a server that runs meanwhile."""
 
     async def run() -> None:
-        async with Server(["tcp://127.0.0.1:0"], policy=policy) as server:
-            await asyncio.to_thread(work, server.addresses[0])
+        async with Server(policy=policy) as server:
+            await asyncio.to_thread(work, server.url)
 
     asyncio.run(run())
 
@@ -159,6 +171,7 @@ class Client:
 
     def __init__(self, url: str, connect: Connect) -> None:
         host, _, port = url.removeprefix("tcp://").rpartition(":")
+        self.url = url
         self.connection = Connection()
         self._socket = socket.create_connection((host, int(port)), PATIENCE_S)
         self._waiting: list[Packet] = []
@@ -186,6 +199,9 @@ class Client:
         self.flush()
         while self._socket.recv(65_536):
             pass
+        self.hang_up()
+
+    def hang_up(self) -> None:
         self._socket.close()
 
 
@@ -208,7 +224,12 @@ def running(example: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             program.kill()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="platform: no SIGINT for another process")
+needs_sigint = pytest.mark.skipif(
+    sys.platform == "win32", reason="platform: no SIGINT for another process"
+)
+
+
+@needs_sigint
 def test_the_embedded_server_serves_by_its_rules_and_stops() -> None:
     with running("embedded_server.py", "tcp://127.0.0.1:0") as program:
         assert program.stdout is not None
@@ -235,3 +256,109 @@ def test_the_embedded_server_serves_by_its_rules_and_stops() -> None:
     lines = [line.split()[:2] for line in output.splitlines()]
     assert ["client.connected", "d"] in lines
     assert ["client.disconnected", "s"] in lines
+
+
+def told(program: subprocess.Popen[str], what: str) -> str:
+    """The last word of the next line, which begins with these."""
+    assert program.stdout is not None
+    line = program.stdout.readline()
+    assert line.startswith(what), line
+    return line.split()[-1]
+
+
+def connected(url: str, name: str, password: bytes) -> Client:
+    """A device that is let in."""
+    client = Client(url, Connect(name, level=MQTT_5, username=name, password=password))
+    answer = client.next_of(ConnAck)
+    assert isinstance(answer, ConnAck)
+    assert answer.reason == 0
+    return client
+
+
+@needs_sigint
+def test_the_dashboard_shows_what_devices_publish_and_publishes_itself() -> None:
+    pytest.importorskip("fastapi")
+    with running("fastapi_dashboard.py", "0", "tcp://127.0.0.1:0") as program:
+        pages = told(program, "pages on").removeprefix("http://")
+        device = connected(told(program, "devices on"), "device-1", b"secret")
+        device.connection.send_subscribe([("site/1/light", 1)], 0.0)
+        device.flush()
+        device.next_of(SubAck)
+        with contextlib.closing(HTTPConnection(pages, timeout=PATIENCE_S)) as viewer:
+            viewer.request("GET", "/events")
+            events = viewer.getresponse()
+            assert events.readline() == b": subscribed\n"
+            assert request(pages, "POST", "/site/1/light", "on") == (204, "")
+            message = device.next_of(Publish)
+            assert isinstance(message, Publish)
+            assert (message.topic, message.payload) == ("site/1/light", b"on")
+            device.connection.send_publish("site/1/heat", b"21.5", qos=0, now=0.0)
+            device.flush()
+            lines = [events.readline() for _ in range(5)]
+            events.close()
+            assert [line for line in lines if line.startswith(b"data")] == [
+                b'data: {"topic": "site/1/light", "text": "on"}\n',
+                b'data: {"topic": "site/1/heat", "text": "21.5"}\n',
+            ]
+        assert request(pages, "POST", "/site/+", "x")[0] == 400
+        assert "EventSource" in request(pages, "GET", "/")[1]
+        stranger = Client(device.url, Connect("stranger"))
+        assert stranger.next_of(ConnAck) == ConnAck(False, 0x87)
+        stranger.hang_up()
+        device.close()
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE_S) == 0
+
+
+@needs_sigint
+def test_the_gateway_takes_questions_to_devices_and_keeps_their_states() -> None:
+    pytest.importorskip("flask")
+    pytest.importorskip("gevent")
+    with running("flask_gateway.py", "0", "tcp://127.0.0.1:0") as program:
+        url = told(program, "devices on")
+        pages = told(program, "pages on").removeprefix("http://")
+        lamp = connected(url, "lamp-1", b"one")
+        lamp.connection.send_subscribe([("ask/lamp-1", 0), ("ask/lamp-2", 0)], 0.0)
+        lamp.flush()
+        answer = lamp.next_of(SubAck)
+        assert isinstance(answer, SubAck)
+        assert answer.reasons == (0, 0x87)  # the other's questions are not its own
+        lamp.connection.send_publish("state/lamp-1", b"off", qos=1, now=0.0)
+        lamp.flush()
+        lamp.next_of(PubAck)
+        assert request(pages, "GET", "/devices/lamp-1") == (200, "off")
+        assert request(pages, "GET", "/devices/lamp-2")[0] == 404
+
+        def answer_it() -> None:
+            question = lamp.next_of(Publish)
+            assert isinstance(question, Publish)
+            topic = properties.text(question.message.properties, properties.RESPONSE_TOPIC)
+            assert topic is not None
+            lamp.connection.send_publish(topic, question.payload + b"? yes", now=0.0)
+            lamp.flush()
+
+        answering = threading.Thread(target=answer_it)
+        answering.start()
+        assert request(pages, "POST", "/devices/lamp-1/ask", "on") == (200, "on? yes")
+        answering.join(PATIENCE_S)
+        lamp.close()
+        program.send_signal(signal.SIGINT)
+        assert program.wait(PATIENCE_S) == 0
+
+
+def request(address: str, method: str, path: str, body: str | None = None) -> tuple[int, str]:
+    """Status and text of an HTTP response."""
+    with contextlib.closing(HTTPConnection(address, timeout=PATIENCE_S)) as connection:
+        connection.request(method, path, body, {"Content-Type": "text/plain"})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def test_two_hundred_devices() -> None:
+    ran = subprocess.run(
+        [sys.executable, str(EXAMPLES / "two_hundred_devices.py")],
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE_S,
+    )
+    assert (ran.stdout, ran.stderr) == ("200 devices, 940 readings, 20 devices broke down\n", "")
