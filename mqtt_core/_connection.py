@@ -152,10 +152,10 @@ class Connection(Writing):
                 self._apply(packet, now)
         except RemoteProtocolError as error:
             if self.state == FAILED:
-                self._say_why(error.reason, now)
+                self.say_why(error.reason, now)
             raise
 
-    def _say_why(self, reason: int, now: float) -> None:
+    def say_why(self, reason: int, now: float) -> None:
         """The last word to a peer that broke MQTT 5.0 (4.13 there)."""
         try:
             self.send_disconnect(now, reason)
@@ -187,7 +187,7 @@ class Connection(Writing):
             self._events = []
         self._events.append(event)
 
-    # Bookkeeping for a driver that is no broker
+    # Bookkeeping, for `receive_data`; and pieces of it for a driver with bookkeeping of its own
 
     def _apply(self, packet: Packet, now: float) -> None:
         if isinstance(packet, Publish):
@@ -195,41 +195,43 @@ class Connection(Writing):
                 return
         elif isinstance(packet, PubAck):
             # One of 0x80 and above acknowledges it too.  [MQTT-4.4.0-2]
-            if self._is_expected(packet.packet_id, AWAITING_PUBACK):
+            if self.expects(packet.packet_id, AWAITING_PUBACK):
                 self._finish(packet.packet_id, now)
         elif isinstance(packet, PubRec):
             self._take_pubrec(packet, now)
         elif isinstance(packet, PubRel):
             self._take_pubrel(packet.packet_id, now)
         elif isinstance(packet, PubComp):
-            if self._is_expected(packet.packet_id, AWAITING_PUBCOMP):
+            if self.expects(packet.packet_id, AWAITING_PUBCOMP):
                 self._finish(packet.packet_id, now)
         elif isinstance(packet, SubAck):
-            self._take_answer(packet.packet_id, AWAITING_SUBACK, len(packet.reasons))
+            self.take_answer(packet.packet_id, AWAITING_SUBACK, len(packet.reasons))
         elif isinstance(packet, UnsubAck):
-            self._take_answer(packet.packet_id, AWAITING_UNSUBACK, len(packet.reasons))
+            self.take_answer(packet.packet_id, AWAITING_UNSUBACK, len(packet.reasons))
         elif isinstance(packet, ConnAck):
             self._take_connack(packet, now)
         elif isinstance(packet, PingResp):
             self._ping_at = -1.0
         self._add_event(packet)
 
-    def _fail(
+    def fail(
         self, message: str, statement: str, reason: int = PROTOCOL_ERROR
     ) -> RemoteProtocolError:
+        """The error of a peer that broke MQTT with the packet that was read last; nothing more is
+        read. Raise it."""
         at = self.buffer.stream_offset(int(self.buffer.start))
         self._set_state(CLOSING if self.inbound is None else FAILED)
         return RemoteProtocolError(message, statement, at, reason)
 
-    def _answer(self, kind: int, packet: Packet, now: float) -> None:
+    def answer(self, kind: int, packet: Packet, now: float) -> None:
         """Send what a packet asks for of itself."""
         try:
             self._send(kind, packet, now)
         except LocalProtocolError as error:  # not even four bytes
-            raise self._fail(str(error), "", PACKET_TOO_LARGE) from None
+            raise self.fail(str(error), "", PACKET_TOO_LARGE) from None
 
-    def _is_expected(self, packet_id: int, step: int) -> bool:
-        """Whether an acknowledgement is of something.
+    def expects(self, packet_id: int, step: int) -> bool:
+        """Whether an acknowledgement is of something. Raises `RemoteProtocolError`.
 
         In MQTT 5.0 the two sides may have lost sight of each other's state, and say so with
         reason codes; in 3.1.1 it is an error.
@@ -238,10 +240,10 @@ class Connection(Writing):
         if found == step:
             return True
         if self.inbound is None:
-            raise self._fail(f"nothing was sent with identifier {packet_id}", "MQTT-2.3.1-6")
+            raise self.fail(f"nothing was sent with identifier {packet_id}", "MQTT-2.3.1-6")
         if found == FREE:
             return False
-        raise self._fail(f"identifier {packet_id} does not wait for that", "MQTT-2.2.1-5")
+        raise self.fail(f"identifier {packet_id} does not wait for that", "MQTT-2.2.1-5")
 
     def _finish(self, packet_id: int, now: float) -> None:
         flow = self._own_flow()
@@ -257,18 +259,18 @@ class Connection(Writing):
         """
         qos = packet.message.qos
         if qos and self.inbound is not None:
-            self._count_unanswered(packet.packet_id)
+            self.count_unanswered(packet.packet_id)
         if qos == 1 and not self._manual_acks:  # [MQTT-4.3.2-4]
-            self._answer(PUBACK, PubAck(packet.packet_id), now)
+            self.answer(PUBACK, PubAck(packet.packet_id), now)
             self._answered(packet.packet_id)
         elif qos == 2:
             is_new = self._own_flow().hold(packet.packet_id)  # [MQTT-4.3.3-10]
             if not self._manual_acks or not is_new:  # [MQTT-4.3.3-8]
-                self._answer(PUBREC, PubRec(packet.packet_id), now)
+                self.answer(PUBREC, PubRec(packet.packet_id), now)
             return is_new
         return True
 
-    def _count_unanswered(self, packet_id: int) -> None:
+    def count_unanswered(self, packet_id: int) -> None:
         """Hold the peer to the receive maximum that was announced to it (4.9 of MQTT 5.0)."""
         unanswered = self._unanswered
         if unanswered is None:
@@ -276,7 +278,7 @@ class Connection(Writing):
             self._unanswered = unanswered
         unanswered.add(packet_id)
         if len(unanswered) > self.own.receive_maximum:
-            raise self._fail(
+            raise self.fail(
                 f"more than {self.own.receive_maximum} messages are unacknowledged",
                 "MQTT-3.3.4-9" if self.role == CLIENT else "MQTT-3.3.4-7",
                 RECEIVE_MAXIMUM_EXCEEDED,
@@ -287,8 +289,8 @@ class Connection(Writing):
         flow = self._own_flow()
         step = flow.step(packet_id)
         if step != AWAITING_PUBREC and step != AWAITING_PUBCOMP:
-            self._is_expected(packet_id, AWAITING_PUBREC)  # raises for a QoS 1 message
-            self._answer(PUBREL, PubRel(packet_id, PACKET_IDENTIFIER_NOT_FOUND), now)
+            self.expects(packet_id, AWAITING_PUBREC)  # raises for a QoS 1 message
+            self.answer(PUBREL, PubRel(packet_id, PACKET_IDENTIFIER_NOT_FOUND), now)
             return  # [MQTT-3.6.2-1]
         if packet.reason >= UNSPECIFIED_ERROR:  # the end of it  [MQTT-4.3.3-4] [MQTT-4.4.0-2]
             self._finish(packet_id, now)
@@ -297,7 +299,7 @@ class Connection(Writing):
             flow.advance(packet_id, AWAITING_PUBCOMP)
             if self._waiting is not None:
                 self._waiting.pop(packet_id, None)
-        self._answer(PUBREL, PubRel(packet_id), now)  # [MQTT-4.6.0-4]
+        self.answer(PUBREL, PubRel(packet_id), now)  # [MQTT-4.6.0-4]
 
     def _take_pubrel(self, packet_id: int, now: float) -> None:
         was_held = self._own_flow().release(packet_id)
@@ -305,15 +307,15 @@ class Connection(Writing):
             return
         is_known = was_held or self.inbound is None
         reason = SUCCESS if is_known else PACKET_IDENTIFIER_NOT_FOUND  # [MQTT-3.7.2-1]
-        self._answer(PUBCOMP, PubComp(packet_id, reason), now)  # [MQTT-4.3.3-11]
+        self.answer(PUBCOMP, PubComp(packet_id, reason), now)  # [MQTT-4.3.3-11]
         self._answered(packet_id)
 
-    def _take_answer(self, packet_id: int, step: int, count: int) -> None:
+    def take_answer(self, packet_id: int, step: int, count: int) -> None:
         """SUBACK or UNSUBACK, with a code for each filter; in 3.1.1 UNSUBACK has none."""
         flow = self._own_flow()
         if flow.step(packet_id) != step:
             statement = "MQTT-2.3.1-6" if self.inbound is None else "MQTT-2.2.1-6"
-            raise self._fail(f"nothing was sent with identifier {packet_id}", statement)
+            raise self.fail(f"nothing was sent with identifier {packet_id}", statement)
         requests = self._requests
         asked = 0 if requests is None else requests.pop(packet_id)
         if count != asked and (step == AWAITING_SUBACK or self.inbound is not None):
@@ -321,7 +323,7 @@ class Connection(Writing):
                 statement = "MQTT-3.8.4-5"
             else:
                 statement = "MQTT-3.8.4-6" if step == AWAITING_SUBACK else "MQTT-3.11.3-1"
-            raise self._fail(f"{count} codes answer {asked} filters", statement)
+            raise self.fail(f"{count} codes answer {asked} filters", statement)
         flow.finish(packet_id)
 
     # The session of an earlier connection
@@ -330,19 +332,25 @@ class Connection(Writing):
         flow = self._own_flow()
         if packet.reason != SUCCESS:
             return
+        self.check_session(packet)
+        if packet.session_present:
+            self._resume(flow, now)
+        else:
+            # The session is a new one on both sides; what followed CONNECT belongs to it.
+            self.discarded += flow.reset(self._began_at_order)  # [MQTT-3.2.2-5]
+
+    def check_session(self, packet: ConnAck) -> None:
+        """A CONNACK that accepts: it must not speak of a session that there cannot be, and may
+        assign a client identifier. Raises `RemoteProtocolError`."""
         assigned = text(packet.properties, ASSIGNED_CLIENT_IDENTIFIER)
         if assigned is not None:
             self.client_id = assigned
         if packet.session_present:
             if self._clean_start:
                 statement = "MQTT-3.2.2-1" if self.inbound is None else "MQTT-3.2.2-2"
-                raise self._fail("session present for a clean session", statement)
+                raise self.fail("session present for a clean session", statement)
             if self.inbound is not None and not self._has_session:
-                raise self._fail("session present, and there is none here", "MQTT-3.2.2-4")
-            self._resume(flow, now)
-        else:
-            # The session is a new one on both sides; what followed CONNECT belongs to it.
-            self.discarded += flow.reset(self._began_at_order)  # [MQTT-3.2.2-5]
+                raise self.fail("session present, and there is none here", "MQTT-3.2.2-4")
 
     def _resume(self, flow: Flow, now: float) -> None:
         """Repeat what an earlier connection left unfinished, in its order, and nothing but once.
@@ -358,7 +366,7 @@ class Connection(Writing):
                 self._send_waiting(flow, 1, now)
             elif flow.step(packet_id) == AWAITING_PUBCOMP:
                 # Never the message again once PUBREC has come.  [MQTT-4.3.3-5] [MQTT-4.3.3-6]
-                self._answer(PUBREL, PubRel(packet_id), now)
+                self.answer(PUBREL, PubRel(packet_id), now)
             else:
                 flow.finish(packet_id)  # SUBSCRIBE and UNSUBSCRIBE are not part of a session
 
@@ -375,7 +383,7 @@ class Connection(Writing):
         message = flow.message(packet_id)
         assert message is not None
         try:
-            fault = self._publish_fault(message)
+            fault = self.publish_fault(message)
             if fault:
                 raise LocalProtocolError(fault)
             # With its topic name, an alias being gone, and though it may have expired.
@@ -390,6 +398,10 @@ class Connection(Writing):
     def data_to_send(self) -> bytes:
         """The next bytes for the transport; empty when there are none."""
         return self.output.take()
+
+    def excuse_silence(self) -> None:
+        """An answer that is missing shows nothing: this side has not been reading."""
+        self._ping_at = -1.0
 
     @property
     def wants_close(self) -> bool:

@@ -206,6 +206,12 @@ class Message:
     # Properties
 
     @property
+    def has_properties(self) -> bool:
+        """Whether any property travels with the message."""
+        extras = self._extras
+        return extras is not None and (extras.expiry_s >= 0 or len(extras.wire) > 0)
+
+    @property
     def wire_properties(self) -> bytes:
         """The properties that travel with the message, as on the wire, without their length,
         the message expiry interval, topic alias and subscription identifiers."""

@@ -81,6 +81,8 @@ from mqtt_core._state import (
 from mqtt_core._topics import Topic, TopicCache, has_wildcard
 
 _PINGREQ: Final = PingReq()
+_PUBREC_BYTE: Final = 0x50
+_PUBREL_BYTE: Final = 0x62
 
 
 class Writing(Reading):
@@ -287,7 +289,7 @@ class Writing(Reading):
         self._check_own(own)
         utf8 = topic_name_bytes(topic)
         message = Message(Topic(utf8), payload, qos, retain, make_extras(travelling))
-        fault = self._publish_fault(message)
+        fault = self.publish_fault(message)
         if fault:
             raise LocalProtocolError(fault)
         if topic_alias:
@@ -314,7 +316,7 @@ class Writing(Reading):
     def _has_room(self, flow: Flow) -> bool:
         return flow.has_room and flow.in_flight < self.peer.receive_maximum
 
-    def _publish_fault(self, message: Message) -> str:
+    def publish_fault(self, message: Message) -> str:
         """What keeps a message from a server that has announced less than MQTT has."""
         if message.qos > self.peer.maximum_qos:  # [MQTT-3.2.2-11]
             return f"the server takes messages up to QoS {self.peer.maximum_qos}"
@@ -352,6 +354,57 @@ class Writing(Reading):
             )
         self._write(data, now)
         aliases[alias] = utf8
+
+    def write_publish(
+        self,
+        topic: bytes,
+        payload: bytes,
+        qos: int,
+        retain: bool,
+        packet_id: int,
+        now: float,
+    ) -> None:
+        """Write a PUBLISH without properties that has been checked: a valid topic name, what the
+        server takes, and a packet identifier at QoS 1 and 2. For who publishes much."""
+        output = self.output
+        writer = output.open()
+        size = len(topic) + len(payload) + 2
+        if qos:
+            size += 2
+        if self.level == MQTT_5:
+            size += 1
+        writer.append(0x30 | (qos << 1) | (1 if retain else 0))
+        while size > 0x7F:
+            writer.append(size & 0x7F | 0x80)
+            size >>= 7
+        writer.append(size)
+        writer.append(len(topic) >> 8)
+        writer.append(len(topic) & 0xFF)
+        writer.write(topic)
+        if qos:
+            writer.append(packet_id >> 8)
+            writer.append(packet_id & 0xFF)
+        if self.level == MQTT_5:
+            writer.append(0)
+        output.write(payload)
+        self._sent_at = now
+
+    def write_ack(self, first: int, packet_id: int, now: float) -> None:
+        """Write a PUBACK, PUBREC, PUBREL or PUBCOMP without a reason, by its first byte."""
+        writer = self.output.open()
+        writer.append(first)
+        writer.append(2)
+        writer.append(packet_id >> 8)
+        writer.append(packet_id & 0xFF)
+        self._sent_at = now
+        if first != _PUBREC_BYTE and first != _PUBREL_BYTE:
+            self._answered(packet_id)
+
+    def write_head(self, head: bytes, payload: bytes, now: float) -> None:
+        """Write a PUBLISH that has been checked and laid out, from its head and its payload."""
+        self.output.write(head)
+        self.output.write(payload)
+        self._sent_at = now
 
     def send_puback(
         self,
@@ -411,7 +464,7 @@ class Writing(Reading):
         asked: list[Subscription] = []
         for each in subscriptions:
             subscription = Subscription(each[0], each[1]) if isinstance(each, tuple) else each
-            self._check_filter(subscription.topic_filter)
+            self.check_filter(subscription.topic_filter)
             asked.append(subscription)
         if number(properties, SUBSCRIPTION_IDENTIFIER, 0) and not self.peer.has_identifiers:
             raise LocalProtocolError("the server has no subscription identifiers")
@@ -420,7 +473,8 @@ class Writing(Reading):
             SUBSCRIBE, Subscribe(packet_id, tuple(asked), properties), packet_id, len(asked), now
         )
 
-    def _check_filter(self, topic_filter: str) -> None:
+    def check_filter(self, topic_filter: str) -> None:
+        """Raises `LocalProtocolError` for a filter that is none, or that this server has not."""
         utf8 = topic_filter_bytes(topic_filter)
         if has_wildcard(utf8) and not self.peer.has_wildcards:  # [P5-3.2.2-13]
             raise LocalProtocolError("the server has no wildcard subscriptions")

@@ -7,6 +7,7 @@ from mqtt_core._codes import (
     SERVER_UNAVAILABLE,
     SUCCESS,
 )
+from mqtt_core._limit import Limit, LimitValue
 from mqtt_core._message import MESSAGE_OVERHEAD_BYTES
 from mqtt_core._topics import TOPIC_OVERHEAD_BYTES
 from mqtt_core.broker._auth import (
@@ -34,7 +35,6 @@ from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Ch
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
 from mqtt_core.broker._inside import INSIDE, Inside, Outcome
 from mqtt_core.broker._levels import LEVEL_FSYNC, LEVEL_MEMORY, LEVEL_OS, LEVELS
-from mqtt_core.broker._limit import Limit, LimitValue
 from mqtt_core.broker._limits import LIMITS, Limits
 from mqtt_core.broker._memory_engine import MemoryEngine
 from mqtt_core.broker._particulars import Options, Particulars

@@ -10,11 +10,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from mqtt_core._connection import Connection
+from mqtt_core._outbound_aliases import OutboundAliases
 from mqtt_core._output import Output
 from mqtt_core._packets import Packet, Will
 from mqtt_core.broker._causes import OPEN
 from mqtt_core.broker._deadlines import Deadline
-from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_NO
 

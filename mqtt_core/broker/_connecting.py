@@ -35,6 +35,7 @@ from mqtt_core._codes import (
 )
 from mqtt_core._encode import encode
 from mqtt_core._errors import RemoteProtocolError
+from mqtt_core._outbound_aliases import OutboundAliases
 from mqtt_core._packets import ConnAck, Connect, Will
 from mqtt_core._properties import AUTHENTICATION_DATA, Properties
 from mqtt_core.broker._announcing import (
@@ -49,7 +50,6 @@ from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
 from mqtt_core.broker._channel import LAYOUT_5, LAYOUT_5_OWN, Channel
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._limits import MOVED, WHEN_FULL
-from mqtt_core.broker._outbound_aliases import OutboundAliases
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._publishing import is_text_if_said_so
 from mqtt_core.broker._refusals import note_refusal

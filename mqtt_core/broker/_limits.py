@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from mqtt_core.broker._limit import Limit, LimitValue
+from mqtt_core._limit import Limit, LimitValue
 
 DROP_NEWEST: Final = "drop-newest"
 DROP_OLDEST: Final = "drop-oldest"

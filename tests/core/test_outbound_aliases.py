@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mqtt_core.broker._outbound_aliases import OutboundAliases
+from mqtt_core._outbound_aliases import OutboundAliases
 from tests.core import wire, wire5
 from tests.rig import Rig
 

@@ -1,8 +1,8 @@
-"""Topic aliases towards one client (3.3.2.3.4): a number in place of a topic it has seen.
+"""Topic aliases towards one peer (3.3.2.3.4): a number in place of a topic it has seen.
 
 An alias costs three bytes when it is set and saves the topic from then on, so a topic gets one
 when it comes for the second time. The table, and the memory of topics seen once beside it, are as
-long as the client allows, within the limit, and hold a limited number of bytes each; when the
+long as the peer allows, within the limit, and hold a limited number of bytes each; when the
 table is full, its aliases are given away in turn.
 """
 
@@ -16,7 +16,7 @@ SHORTEST_TOPIC_BYTES: Final = 4
 
 @final
 class OutboundAliases:
-    """The aliases in use towards one client; `most` is the greatest. Their topics have at most
+    """The aliases in use towards one peer; `most` is the greatest. Their topics have at most
     `limit_bytes` together, and so have those seen once."""
 
     __slots__ = (
@@ -41,7 +41,7 @@ class OutboundAliases:
         self._next = 1
 
     def known(self, topic: bytes) -> int:
-        """The alias that the client knows for a topic, 0 for none."""
+        """The alias that the peer knows for a topic, 0 for none."""
         return self._aliases.get(topic, 0)
 
     def assign(self, topic: bytes) -> int:
