@@ -132,9 +132,25 @@ def test_the_core_calls_nothing_that_does_input_or_output() -> None:
     ] == []
 
 
-def test_the_protocol_layer_does_not_know_the_broker() -> None:
-    protocol = [module for module in CORE if not _is_in(module.name, "mqtt_core.broker")]
-    assert _offences(protocol, "mqtt_core.broker") == []
+def test_the_protocol_layer_knows_neither_the_broker_nor_the_client() -> None:
+    above = ("mqtt_core.broker", "mqtt_core.client")
+    protocol = [module for module in CORE if not _is_in(module.name, *above)]
+    assert _offences(protocol, *above) == []
+
+
+def test_the_broker_does_not_know_the_client() -> None:
+    broker = [module for module in CORE if _is_in(module.name, "mqtt_core.broker")]
+    assert _offences(broker, "mqtt_core.client") == []
+
+
+def test_the_client_knows_no_more_of_the_broker_than_how_to_store() -> None:
+    client = [module for module in CORE if _is_in(module.name, "mqtt_core.client")]
+    assert [
+        f"{module}:{line} imports {name}"
+        for module in client
+        for line, name in _imports(module)
+        if _is_in(name, "mqtt_core.broker") and not _is_in(name, "mqtt_core.broker._store")
+    ] == []
 
 
 def test_adapters_do_not_know_the_program() -> None:
