@@ -1,6 +1,6 @@
-"""iotd: an MQTT broker, as a program and inside your own.
+"""iotd: an MQTT broker, as a program and inside your own; and clients.
 
-`Server` runs one on asyncio, `ThreadedServer` in a thread of its own, and `iotd.gevent` has that on
+`Client` talks to any broker. `Server` runs one on asyncio, `ThreadedServer` in a thread of its own, and `iotd.gevent` has that on
 gevent.
 Nothing of an event loop is imported before it is asked for.
 """
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 from iotd._version import __version__
 
 if TYPE_CHECKING:
+    from adapters.asyncio_client import Client, Messages
     from adapters.asyncio_server import Server, ThreadedServer
+    from adapters.client_common import Will
     from adapters.transport import (
         ListenError,
         NotServingError,
@@ -22,28 +24,78 @@ if TYPE_CHECKING:
         SubscribeError,
         SubscriptionEndedError,
     )
+    from mqtt_core.client import (
+        ClientClosed,
+        ClientLimits,
+        ConnectError,
+        ConnectionLost,
+        ConnectionRefused,
+        DeliveryUnknown,
+        Message,
+        MessageExpired,
+        MqttError,
+        Publication,
+        PublishRefused,
+        QueueFull,
+        Reconnect,
+        SubscribeRefused,
+    )
 
 __all__ = [
+    "Client",
+    "ClientClosed",
+    "ClientLimits",
+    "ConnectError",
+    "ConnectionLost",
+    "ConnectionRefused",
+    "DeliveryUnknown",
     "ListenError",
+    "Message",
+    "MessageExpired",
+    "Messages",
+    "MqttError",
     "NotServingError",
+    "Publication",
     "PublishError",
+    "PublishRefused",
+    "QueueFull",
+    "Reconnect",
     "RecoveryError",
     "Server",
     "SubscribeError",
+    "SubscribeRefused",
     "SubscriptionEndedError",
     "ThreadedServer",
+    "Will",
     "__version__",
 ]
 
 _SOURCES: Final = {
+    "Client": "adapters.asyncio_client",
+    "ClientClosed": "mqtt_core.client",
+    "ClientLimits": "mqtt_core.client",
+    "ConnectError": "mqtt_core.client",
+    "ConnectionLost": "mqtt_core.client",
+    "ConnectionRefused": "mqtt_core.client",
+    "DeliveryUnknown": "mqtt_core.client",
     "ListenError": "adapters.transport",
+    "Message": "mqtt_core.client",
+    "MessageExpired": "mqtt_core.client",
+    "Messages": "adapters.asyncio_client",
+    "MqttError": "mqtt_core.client",
     "NotServingError": "adapters.transport",
+    "Publication": "mqtt_core.client",
     "PublishError": "adapters.transport",
+    "PublishRefused": "mqtt_core.client",
+    "QueueFull": "mqtt_core.client",
+    "Reconnect": "mqtt_core.client",
     "RecoveryError": "adapters.transport",
     "Server": "adapters.asyncio_server",
     "SubscribeError": "adapters.transport",
+    "SubscribeRefused": "mqtt_core.client",
     "SubscriptionEndedError": "adapters.transport",
     "ThreadedServer": "adapters.asyncio_server",
+    "Will": "adapters.client_common",
 }
 
 

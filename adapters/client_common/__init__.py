@@ -1,0 +1,14 @@
+"""What the clients share above the core: the words in which a program speaks to them."""
+
+from adapters.client_common._asked import message_properties, payload_bytes, subscriptions
+from adapters.client_common._options import Version, make_settings
+from adapters.client_common._will import Will
+
+__all__ = [
+    "Version",
+    "Will",
+    "make_settings",
+    "message_properties",
+    "payload_bytes",
+    "subscriptions",
+]
