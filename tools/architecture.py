@@ -24,7 +24,7 @@ CHANNEL: Final = "mqtt_core/broker/_channel.py"
 INSIDE: Final = "mqtt_core/broker/_inside.py"
 CONNECTION: Final = "mqtt_core/_connection.py"
 WRITING: Final = "mqtt_core/_writing.py"
-STORE: Final = "mqtt_core/broker/_store.py"
+STORE: Final = "mqtt_core/_store.py"
 
 # Calls of the contract: file, class, methods and properties, in the order of their use.
 INTO_THE_BROKER: Final = (

@@ -24,7 +24,7 @@ from adapters.client_common import (
     payload_bytes,
     subscriptions,
 )
-from adapters.transport import AddressError, why_not_connected
+from adapters.stages import AddressError, why_not_connected
 from mqtt_core import NO_PROPERTIES, Properties
 from mqtt_core.client import (
     WRITTEN,

@@ -7,7 +7,10 @@ import ssl
 import sys
 from typing import Final, Protocol, cast, final
 
-from adapters.transport import RECEIVE_BYTES, ServerAddress, WebSocketStage, why_lost
+from adapters.stages import ServerAddress, WebSocketStage, why_lost
+
+RECEIVE_BYTES: Final = 65_536
+"""Bytes asked of a socket at once; 256 KiB would cost six times as much per call."""
 
 GATHER_BYTES: Final = 262_144
 """Bytes handed to the transport in one call, where there are several pieces."""

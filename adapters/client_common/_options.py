@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from adapters.client_common._will import Will
-from adapters.transport import ServerAddress, server_address
+from adapters.stages import ServerAddress, server_address
 from mqtt_core import MQTT_3_1_1, MQTT_5, Properties
 from mqtt_core.client import AUTO, ClientLimits, Mechanism, Reconnect, Settings
 

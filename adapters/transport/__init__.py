@@ -1,15 +1,8 @@
-"""What servers and clients share below MQTT: URLs and sockets, stages, the turn, the collector.
+"""What the servers share below MQTT: listen URLs and sockets, the turn, signals, the collector.
 
 Nothing here knows an event loop; a runtime offers what `Runtime` names.
 """
 
-from adapters.transport._address import (
-    AddressError,
-    ServerAddress,
-    server_address,
-    why_lost,
-    why_not_connected,
-)
 from adapters.transport._drive import (
     RECEIVE_BYTES,
     Authenticator,
@@ -41,7 +34,6 @@ from adapters.transport._listen import (
 )
 from adapters.transport._process import StopSignals, raise_descriptor_limit
 from adapters.transport._server import NotServingError, RecoveryError, ServerBase
-from adapters.transport._websocket import WebSocketError, WebSocketStage
 
 __all__ = [
     "ACCEPT_RETRY_S",
@@ -49,7 +41,6 @@ __all__ = [
     "OPTIONS",
     "RECEIVE_BYTES",
     "SCHEMES",
-    "AddressError",
     "Answer",
     "Authenticator",
     "Call",
@@ -64,20 +55,14 @@ __all__ = [
     "RecoveryError",
     "Runtime",
     "Sendable",
-    "ServerAddress",
     "ServerBase",
     "StopSignals",
     "SubscribeError",
     "SubscriptionEndedError",
-    "WebSocketError",
-    "WebSocketStage",
     "bind_listeners",
     "check_published",
     "gather",
     "listen_address",
     "log_fact",
     "raise_descriptor_limit",
-    "server_address",
-    "why_lost",
-    "why_not_connected",
 ]

@@ -7,43 +7,11 @@ from mqtt_core._codes import (
     SERVER_UNAVAILABLE,
     SUCCESS,
 )
+from mqtt_core._levels import LEVEL_FSYNC, LEVEL_MEMORY, LEVEL_OS, LEVELS
 from mqtt_core._limit import Limit, LimitValue
 from mqtt_core._message import MESSAGE_OVERHEAD_BYTES
-from mqtt_core._topics import TOPIC_OVERHEAD_BYTES
-from mqtt_core.broker._auth import (
-    ACCEPTED,
-    ACCEPTED_UNRESTRICTED,
-    ALLOW,
-    ASK,
-    DENIED,
-    DENY,
-    PUBLISH_ACTION,
-    SUBSCRIBE_ACTION,
-    UNKNOWN_METHOD,
-    WILL_ACTION,
-    AllowAll,
-    AuthorizeRequest,
-    AuthRequest,
-    Decision,
-    Policy,
-    Rule,
-    StaticUsers,
-)
-from mqtt_core.broker._broker import GRACEFUL, IMMEDIATE, RUNNING, Broker
-from mqtt_core.broker._causes import EOF_BY_PEER, TRANSPORT_ERROR, cause_name, publishes_will
-from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
-from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
-from mqtt_core.broker._inside import INSIDE, Inside, Outcome
-from mqtt_core.broker._levels import LEVEL_FSYNC, LEVEL_MEMORY, LEVEL_OS, LEVELS
-from mqtt_core.broker._limits import LIMITS, Limits
-from mqtt_core.broker._memory_engine import MemoryEngine
-from mqtt_core.broker._particulars import Options, Particulars
-from mqtt_core.broker._retained import LEVEL_BYTES as RETAINED_LEVEL_BYTES
-from mqtt_core.broker._retained import RetainedMessages
-from mqtt_core.broker._router import LEVEL_BYTES as FILTER_LEVEL_BYTES
-from mqtt_core.broker._router import SUBSCRIPTION_BYTES
-from mqtt_core.broker._stats import Stats
-from mqtt_core.broker._store import (
+from mqtt_core._particulars import Options, Particulars
+from mqtt_core._store import (
     RETAINED_FULL,
     STORE_BROKEN,
     STORE_FULL,
@@ -86,6 +54,38 @@ from mqtt_core.broker._store import (
     WillsPage,
     Write,
 )
+from mqtt_core._topics import TOPIC_OVERHEAD_BYTES
+from mqtt_core.broker._auth import (
+    ACCEPTED,
+    ACCEPTED_UNRESTRICTED,
+    ALLOW,
+    ASK,
+    DENIED,
+    DENY,
+    PUBLISH_ACTION,
+    SUBSCRIBE_ACTION,
+    UNKNOWN_METHOD,
+    WILL_ACTION,
+    AllowAll,
+    AuthorizeRequest,
+    AuthRequest,
+    Decision,
+    Policy,
+    Rule,
+    StaticUsers,
+)
+from mqtt_core.broker._broker import GRACEFUL, IMMEDIATE, RUNNING, Broker
+from mqtt_core.broker._causes import EOF_BY_PEER, TRANSPORT_ERROR, cause_name, publishes_will
+from mqtt_core.broker._channel import CLOSE_AFTER_FLUSH, CLOSE_NO, CLOSE_NOW, Channel
+from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING, Fact
+from mqtt_core.broker._inside import INSIDE, Inside, Outcome
+from mqtt_core.broker._limits import LIMITS, Limits
+from mqtt_core.broker._memory_engine import MemoryEngine
+from mqtt_core.broker._retained import LEVEL_BYTES as RETAINED_LEVEL_BYTES
+from mqtt_core.broker._retained import RetainedMessages
+from mqtt_core.broker._router import LEVEL_BYTES as FILTER_LEVEL_BYTES
+from mqtt_core.broker._router import SUBSCRIPTION_BYTES
+from mqtt_core.broker._stats import Stats
 
 __all__ = [
     "ACCEPTED",

@@ -15,9 +15,11 @@ from typing import Final, final
 from mqtt_core._codes import SERVER_UNAVAILABLE
 from mqtt_core._connection import Connection
 from mqtt_core._errors import ConnectionRefused, RemoteProtocolError
+from mqtt_core._levels import LEVEL_FSYNC
 from mqtt_core._message import make_message
 from mqtt_core._packets import Connect
 from mqtt_core._state import SERVER
+from mqtt_core._store import Completion, Failed, Request
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Decision, Policy
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._bursts import Bursts
@@ -41,7 +43,6 @@ from mqtt_core.broker._facts import FACT_ERROR, Fact, shown
 from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._incoming import Incoming
 from mqtt_core.broker._inside import INSIDE, Inside
-from mqtt_core.broker._levels import LEVEL_FSYNC
 from mqtt_core.broker._limits import Limits
 from mqtt_core.broker._publishing import FanOut, Publishing
 from mqtt_core.broker._queues import Queues
@@ -51,7 +52,6 @@ from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._shared import call_back
 from mqtt_core.broker._stats import Stats, SysTopics
-from mqtt_core.broker._store import Completion, Failed, Request
 from mqtt_core.broker._subscribing import Subscribing
 from mqtt_core.broker._wills import Wills
 from mqtt_core.broker._workspace import WAIT_NO, Workspace

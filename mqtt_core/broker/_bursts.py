@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import Final, cast, final
 
+from mqtt_core._particulars import RETAINED, Particulars
+from mqtt_core._store import Completion, Failed, MatchRetained, RetainedPage
 from mqtt_core.broker._channel import Channel
-from mqtt_core.broker._particulars import RETAINED, Particulars
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._retained import Position
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import RetainedBurst, Session
-from mqtt_core.broker._store import Completion, Failed, MatchRetained, RetainedPage
 from mqtt_core.broker._workspace import Workspace
 
 _PAGE: Final = 256

@@ -17,15 +17,7 @@ from typing import Final, final
 from mqtt_core._codes import QUOTA_EXCEEDED, SUCCESS
 from mqtt_core._message import Message
 from mqtt_core._packets import Publish
-from mqtt_core.broker._causes import QUOTA, STORE_FAILED
-from mqtt_core.broker._channel import CLOSE_NO, LAYOUT_3, Channel, GatedAck
-from mqtt_core.broker._deadlines import Timed
-from mqtt_core.broker._delivery import Delivery, Resting
-from mqtt_core.broker._pending import Pending
-from mqtt_core.broker._refusals import note_refusal
-from mqtt_core.broker._sending import Sending
-from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import (
+from mqtt_core._store import (
     RETAINED_FULL,
     STORE_BROKEN,
     STORE_FULL,
@@ -35,6 +27,14 @@ from mqtt_core.broker._store import (
     Operation,
     Write,
 )
+from mqtt_core.broker._causes import QUOTA, STORE_FAILED
+from mqtt_core.broker._channel import CLOSE_NO, LAYOUT_3, Channel, GatedAck
+from mqtt_core.broker._deadlines import Timed
+from mqtt_core.broker._delivery import Delivery, Resting
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._refusals import note_refusal
+from mqtt_core.broker._sending import Sending
+from mqtt_core.broker._session import Session
 from mqtt_core.broker._workspace import Workspace
 
 _AGAIN: Final = 1

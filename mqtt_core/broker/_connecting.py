@@ -38,6 +38,19 @@ from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._outbound_aliases import OutboundAliases
 from mqtt_core._packets import ConnAck, Connect, Will
 from mqtt_core._properties import AUTHENTICATION_DATA, Properties
+from mqtt_core._store import (
+    Claimed,
+    ClaimSession,
+    Completion,
+    EndSession,
+    Failed,
+    Operation,
+    SaveExpiry,
+    SaveSession,
+    SaveWill,
+    SessionRecord,
+    Write,
+)
 from mqtt_core.broker._announcing import (
     connack_properties,
     keep_alive_s,
@@ -56,19 +69,6 @@ from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._sending import IDENTIFIER_BYTES, Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
-from mqtt_core.broker._store import (
-    Claimed,
-    ClaimSession,
-    Completion,
-    EndSession,
-    Failed,
-    Operation,
-    SaveExpiry,
-    SaveSession,
-    SaveWill,
-    SessionRecord,
-    Write,
-)
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
 _GENERATED_ID_BYTES: Final = 16

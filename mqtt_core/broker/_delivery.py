@@ -12,22 +12,22 @@ from typing import Final, final
 
 from mqtt_core._message import Message
 from mqtt_core._output import REFERENCE_BYTES
+from mqtt_core._particulars import Particulars, make_particulars
+from mqtt_core._store import (
+    Append,
+    Settle,
+    Target,
+)
 from mqtt_core.broker._causes import QUEUE_FULL
 from mqtt_core.broker._channel import LAYOUT_3, LAYOUT_5, Channel
 from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._facts import FACT_WARNING
 from mqtt_core.broker._limits import DISCONNECT, DROP_OLDEST
-from mqtt_core.broker._particulars import Particulars, make_particulars
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._room import Room
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import GatedSend, Session
 from mqtt_core.broker._shared import Group, Member, call_back
-from mqtt_core.broker._store import (
-    Append,
-    Settle,
-    Target,
-)
 from mqtt_core.broker._subscribers import Subscriber, Subscribers
 from mqtt_core.broker._workspace import Workspace
 

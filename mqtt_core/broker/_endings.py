@@ -12,6 +12,7 @@ from typing import Final, final
 from mqtt_core._codes import MQTT_5, USE_ANOTHER_SERVER, reason_name
 from mqtt_core._encode import encode
 from mqtt_core._packets import Disconnect
+from mqtt_core._store import SaveWill
 from mqtt_core.broker._announcing import reason_properties
 from mqtt_core.broker._causes import (
     ANSWERS_UNREAD,
@@ -38,7 +39,6 @@ from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._facts import FACT_DEBUG, FACT_ERROR, FACT_INFO, FACT_WARNING
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sessions import Sessions
-from mqtt_core.broker._store import SaveWill
 from mqtt_core.broker._wills import will_delay_s
 from mqtt_core.broker._workspace import (
     ANSWER_DEADLINE,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, final
 
+from mqtt_core._store import Completion, Failed, Operation, Write
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED
 from mqtt_core.broker._channel import Channel, GatedAck
 from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._refusals import note_refusal
-from mqtt_core.broker._store import Completion, Failed, Operation, Write
 from mqtt_core.broker._workspace import Workspace
 
 _OPERATION_BYTES: Final = 300  # what an operation counts while it is stored

@@ -16,14 +16,7 @@ from collections import deque
 from typing import Final, cast, final
 
 from mqtt_core._flow import AWAITING_PUBACK, STORING_PUBLISH
-from mqtt_core.broker._choosing import Choosing
-from mqtt_core.broker._delivery import Delivery
-from mqtt_core.broker._pending import Pending
-from mqtt_core.broker._queues import PendingQueuePage, Queues
-from mqtt_core.broker._refusals import note_refusal
-from mqtt_core.broker._session import Session
-from mqtt_core.broker._shared import AWAY, BLOCKED, Member
-from mqtt_core.broker._store import (
+from mqtt_core._store import (
     Append,
     Completion,
     EndSession,
@@ -36,6 +29,13 @@ from mqtt_core.broker._store import (
     Settle,
     Write,
 )
+from mqtt_core.broker._choosing import Choosing
+from mqtt_core.broker._delivery import Delivery
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._queues import PendingQueuePage, Queues
+from mqtt_core.broker._refusals import note_refusal
+from mqtt_core.broker._session import Session
+from mqtt_core.broker._shared import AWAY, BLOCKED, Member
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace
 

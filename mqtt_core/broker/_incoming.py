@@ -40,6 +40,7 @@ from mqtt_core._packets import (
     Unsubscribe,
 )
 from mqtt_core._properties import SESSION_EXPIRY_INTERVAL, number
+from mqtt_core._store import ReleaseIdentifier
 from mqtt_core.broker._causes import CLIENT_DISCONNECTED, DISCONNECTED_WITH_WILL
 from mqtt_core.broker._channel import LAYOUT_3, Channel, GatedAck
 from mqtt_core.broker._connecting import Connecting
@@ -49,7 +50,6 @@ from mqtt_core.broker._gating import Gating
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import ReleaseIdentifier
 from mqtt_core.broker._subscribing import Subscribing
 from mqtt_core.broker._workspace import Workspace
 

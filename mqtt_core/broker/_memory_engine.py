@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, final
 
-from mqtt_core.broker._levels import LEVEL_MEMORY
-from mqtt_core.broker._limits import Limits
-from mqtt_core.broker._particulars import Options
-from mqtt_core.broker._retained import RetainedMessages
-from mqtt_core.broker._store import (
+from mqtt_core._levels import LEVEL_MEMORY
+from mqtt_core._particulars import Options
+from mqtt_core._store import (
     RETAINED_FULL,
     Append,
     Claimed,
@@ -50,6 +48,8 @@ from mqtt_core.broker._store import (
     WillsPage,
     Write,
 )
+from mqtt_core.broker._limits import Limits
+from mqtt_core.broker._retained import RetainedMessages
 
 
 @final

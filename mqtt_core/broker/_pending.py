@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mqtt_core.broker._store import Completion, Failed
+from mqtt_core._store import Completion, Failed
 
 
 class Pending:

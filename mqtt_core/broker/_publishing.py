@@ -27,6 +27,12 @@ from mqtt_core._properties import (
     Properties,
     number,
 )
+from mqtt_core._store import (
+    DeleteRetained,
+    HoldIdentifier,
+    Operation,
+    PutRetained,
+)
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import QUOTA, UNAUTHORIZED
@@ -38,12 +44,6 @@ from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
 from mqtt_core.broker._room import Room
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._shared import Group
-from mqtt_core.broker._store import (
-    DeleteRetained,
-    HoldIdentifier,
-    Operation,
-    PutRetained,
-)
 from mqtt_core.broker._subscribers import Subscriber, Subscribers
 from mqtt_core.broker._sweeping import Sweeping
 from mqtt_core.broker._work import Work

@@ -13,9 +13,9 @@ from collections import deque
 from typing import Final, final
 
 from mqtt_core._message import Message
+from mqtt_core._particulars import Particulars
+from mqtt_core._store import Queued
 from mqtt_core.broker._ledger import Ledger
-from mqtt_core.broker._particulars import Particulars
-from mqtt_core.broker._store import Queued
 from mqtt_core.broker._stored import Stored
 
 _GONE_KEPT: Final = 100

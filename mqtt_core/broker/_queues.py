@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final, cast, final
 
+from mqtt_core._store import Completion, Failed, QueuePage, ReadQueue
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._sending import Sending
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import Completion, Failed, QueuePage, ReadQueue
 from mqtt_core.broker._workspace import Workspace
 
 _PAGE: Final = 256

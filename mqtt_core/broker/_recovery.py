@@ -15,11 +15,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from mqtt_core.broker._facts import FACT_ERROR, shown
-from mqtt_core.broker._pending import Pending
-from mqtt_core.broker._publishing import Publishing
-from mqtt_core.broker._sessions import Sessions
-from mqtt_core.broker._store import (
+from mqtt_core._store import (
     Completion,
     Failed,
     ReadSessions,
@@ -27,6 +23,10 @@ from mqtt_core.broker._store import (
     SessionsPage,
     WillsPage,
 )
+from mqtt_core.broker._facts import FACT_ERROR, shown
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._publishing import Publishing
+from mqtt_core.broker._sessions import Sessions
 from mqtt_core.broker._workspace import Workspace
 
 _IDLE: Final = 0  # not asked for

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from mqtt_core._store import RETAINED_FULL, STORE_BROKEN, Failed
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._facts import FACT_ERROR, FACT_WARNING
-from mqtt_core.broker._store import RETAINED_FULL, STORE_BROKEN, Failed
 from mqtt_core.broker._workspace import Workspace
 
 _EPISODE_S: Final = 60.0

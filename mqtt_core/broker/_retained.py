@@ -11,7 +11,7 @@ import heapq
 from typing import Final, final
 
 from mqtt_core._message import Message
-from mqtt_core.broker._store import MatchRetained, RetainedPage
+from mqtt_core._store import MatchRetained, RetainedPage
 
 _REPLACED_KEPT: Final = 1_000
 

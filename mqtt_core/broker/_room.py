@@ -6,9 +6,9 @@ from typing import Final, final
 
 from mqtt_core._flow import FLOOR_BYTES
 from mqtt_core._message import Message
+from mqtt_core._store import Settle
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import Settle
 from mqtt_core.broker._workspace import Workspace
 
 

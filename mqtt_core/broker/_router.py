@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast, final
 
+from mqtt_core._particulars import Options
 from mqtt_core._topics import (
     SHARE_PREFIX,
     Route,
@@ -19,7 +20,6 @@ from mqtt_core._topics import (
     has_wildcard,
     shared_filter_fault,
 )
-from mqtt_core.broker._particulars import Options
 from mqtt_core.broker._shared import Group, Member
 from mqtt_core.broker._subscribers import Subscriber, Subscribers
 

@@ -19,14 +19,8 @@ from mqtt_core._flow import (
 )
 from mqtt_core._message import Message, delivery_head5
 from mqtt_core._output import REFERENCE_BYTES
-from mqtt_core.broker._causes import QUOTA, STORE_FAILED
-from mqtt_core.broker._channel import LAYOUT_3, LAYOUT_5, Channel
-from mqtt_core.broker._particulars import Particulars
-from mqtt_core.broker._pending import Pending
-from mqtt_core.broker._refusals import note_refusal
-from mqtt_core.broker._session import GatedSend, RetainedBurst, Session
-from mqtt_core.broker._shared import call_back
-from mqtt_core.broker._store import (
+from mqtt_core._particulars import Particulars
+from mqtt_core._store import (
     Append,
     Completion,
     Failed,
@@ -38,6 +32,12 @@ from mqtt_core.broker._store import (
     Target,
     Write,
 )
+from mqtt_core.broker._causes import QUOTA, STORE_FAILED
+from mqtt_core.broker._channel import LAYOUT_3, LAYOUT_5, Channel
+from mqtt_core.broker._pending import Pending
+from mqtt_core.broker._refusals import note_refusal
+from mqtt_core.broker._session import GatedSend, RetainedBurst, Session
+from mqtt_core.broker._shared import call_back
 from mqtt_core.broker._workspace import Workspace
 
 IDENTIFIER_BYTES: Final = 5  # of a subscription identifier in a PUBLISH, at most

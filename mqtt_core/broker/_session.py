@@ -6,17 +6,17 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
 from mqtt_core._flow import Flow
+from mqtt_core._particulars import Particulars
 from mqtt_core.broker._deadlines import Deadline
-from mqtt_core.broker._particulars import Particulars
 from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._subscribers import Subscriber
 
 if TYPE_CHECKING:
+    from mqtt_core._store import Operation
     from mqtt_core.broker._channel import Channel
     from mqtt_core.broker._committing import Commitment
     from mqtt_core.broker._handover import Handover
     from mqtt_core.broker._shared import Member
-    from mqtt_core.broker._store import Operation
     from mqtt_core.broker._subscribing import Granting
     from mqtt_core.broker._wills import DelayedWill
 

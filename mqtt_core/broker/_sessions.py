@@ -10,6 +10,14 @@ from mqtt_core._flow import (
     AWAITING_PUBREC,
 )
 from mqtt_core._packets import Will
+from mqtt_core._store import (
+    EndSession,
+    Operation,
+    RetireSession,
+    SaveExpiry,
+    SessionRecord,
+    StoredWill,
+)
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._deadlines import Timed
@@ -18,14 +26,6 @@ from mqtt_core.broker._handover import Handing
 from mqtt_core.broker._queues import Queues
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._shared import call_back
-from mqtt_core.broker._store import (
-    EndSession,
-    Operation,
-    RetireSession,
-    SaveExpiry,
-    SessionRecord,
-    StoredWill,
-)
 from mqtt_core.broker._wills import WILL_DUE, Wills
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace

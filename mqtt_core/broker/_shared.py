@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from mqtt_core.broker._particulars import Options, Particulars
+from mqtt_core._particulars import Options, Particulars
 from mqtt_core.broker._subscribers import Subscriber, Subscribers
 
 if TYPE_CHECKING:

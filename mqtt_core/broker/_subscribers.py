@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from mqtt_core.broker._particulars import Options
+from mqtt_core._particulars import Options
 
 if TYPE_CHECKING:
     from mqtt_core.broker._session import Session

@@ -20,14 +20,15 @@ from mqtt_core._codes import (
 from mqtt_core._encode import encode
 from mqtt_core._errors import RemoteProtocolError
 from mqtt_core._packets import SubAck, Subscribe, Subscription, UnsubAck, Unsubscribe
+from mqtt_core._particulars import Options, make_options
 from mqtt_core._properties import SUBSCRIPTION_IDENTIFIER, number
+from mqtt_core._store import DeleteSubscription, Operation, SaveSubscription
 from mqtt_core._topics import has_wildcard
 from mqtt_core.broker._auth import ASK, DENY, SUBSCRIBE_ACTION
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._bursts import Bursts
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._gating import Gating, Reversible
-from mqtt_core.broker._particulars import Options, make_options
 from mqtt_core.broker._router import (
     is_malformed_share,
     is_shared,
@@ -35,7 +36,6 @@ from mqtt_core.broker._router import (
     unshared,
 )
 from mqtt_core.broker._session import RetainedBurst, Session
-from mqtt_core.broker._store import DeleteSubscription, Operation, SaveSubscription
 from mqtt_core.broker._workspace import Workspace
 
 _LEVELS_PER_FILTER: Final = 16

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final, final
 
+from mqtt_core._store import Completion, Done, DropExpired, Failed, Write
 from mqtt_core.broker._committing import Committing
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._refusals import note_refusal
-from mqtt_core.broker._store import Completion, Done, DropExpired, Failed, Write
 from mqtt_core.broker._workspace import Workspace
 
 _SWEEP: Final = 1

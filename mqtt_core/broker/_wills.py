@@ -10,10 +10,10 @@ from typing import Final, final
 
 from mqtt_core._packets import Will
 from mqtt_core._properties import WILL_DELAY_INTERVAL, number
+from mqtt_core._store import SaveWill, StoredWill
 from mqtt_core.broker._deadlines import Deadline, Timed
 from mqtt_core.broker._publishing import Publishing
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import SaveWill, StoredWill
 from mqtt_core.broker._workspace import Workspace
 
 # What they take in memory, by an upper estimate.

@@ -10,6 +10,7 @@ from librt.strings import BytesWriter
 
 from mqtt_core._flow import FLOOR_BYTES, ByteCount, Flow
 from mqtt_core._output import WriterPool
+from mqtt_core._store import Operation, Request, Write
 from mqtt_core._topics import TopicCache
 from mqtt_core.broker._auth import AuthorizeRequest, AuthRequest, Policy
 from mqtt_core.broker._causes import ANSWERS_UNREAD
@@ -21,7 +22,6 @@ from mqtt_core.broker._queue import Queue
 from mqtt_core.broker._retained import RetainedMessages
 from mqtt_core.broker._router import Router
 from mqtt_core.broker._stats import Stats
-from mqtt_core.broker._store import Operation, Request, Write
 from mqtt_core.broker._work import Work
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mqtt_core._store import Done, Failed
 from mqtt_core.broker._deadlines import Deadline, Deadlines, Timed
 from mqtt_core.broker._gating import Reversible
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import SessionTimer
-from mqtt_core.broker._store import Done, Failed
 from mqtt_core.broker._work import Work
 from tests.rig import Rig
 

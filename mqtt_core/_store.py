@@ -22,10 +22,10 @@ from typing import Final, Protocol, final
 
 from mypy_extensions import mypyc_attr
 
+from mqtt_core._levels import LEVEL_FSYNC
 from mqtt_core._message import Message
 from mqtt_core._packets import Will
-from mqtt_core.broker._levels import LEVEL_FSYNC
-from mqtt_core.broker._particulars import Options, Particulars
+from mqtt_core._particulars import Options, Particulars
 
 # Operations: what changes. What is made for each message can be part of no cycle, so that the
 # garbage collector need not look at it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Final, final
 
-from adapters.transport._address import ServerAddress
+from adapters.stages._address import ServerAddress
 
 _quiet: Final = logging.getLogger("iotd.websocket")
 _quiet.addHandler(logging.NullHandler())
