@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         PublishRefused,
         QueueFull,
         Reconnect,
+        StoreFailed,
         SubscribeRefused,
     )
 
@@ -62,6 +63,7 @@ __all__ = [
     "Reconnect",
     "RecoveryError",
     "Server",
+    "StoreFailed",
     "SubscribeError",
     "SubscribeRefused",
     "SubscriptionEndedError",
@@ -91,6 +93,7 @@ _SOURCES: Final = {
     "Reconnect": "mqtt_core.client",
     "RecoveryError": "adapters.transport",
     "Server": "adapters.asyncio_server",
+    "StoreFailed": "mqtt_core.client",
     "SubscribeError": "adapters.transport",
     "SubscribeRefused": "mqtt_core.client",
     "SubscriptionEndedError": "adapters.transport",

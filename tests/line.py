@@ -78,8 +78,11 @@ class Base:
     ) -> None:
         self._now = START_S
         chance = random.Random(0).randbytes if entropy is None else entropy
-        self.client = Client(settings() if given is None else given, chance, self.now)
-        self.seen: list[Event] = []
+        self.client = self.make_client(settings() if given is None else given, chance)
+
+    def make_client(self, given: Settings, chance: Callable[[int], bytes]) -> Client:
+        """The client; one with a store, say."""
+        return Client(given, chance, self.now)
 
     @property
     def now(self) -> float:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self, final
@@ -21,6 +22,7 @@ from adapters.client_common import (
     Will,
     make_settings,
     message_properties,
+    open_store,
     payload_bytes,
     subscriptions,
 )
@@ -37,8 +39,10 @@ from mqtt_core.client import (
     Message,
     Publication,
     Reconnect,
+    StoreFailed,
 )
 from mqtt_core.client import Client as Core
+from mqtt_core.store import Engine
 
 _RECONNECT: Final = Reconnect()
 _VERSIONS: Final = {5: "5", 4: "3.1.1"}
@@ -63,8 +67,10 @@ class Client:
 
     The other options are those of `mqtt_core.client.Settings`: `client_id` (made up if empty),
     `username`, `password`, `version` ("auto", 5 or "3.1.1"), `keep_alive_s`, `session_expiry_s`,
-    `will`, `manual_acks`, `queues_qos0`, `properties`, `mechanism` and `limits`. Raises
-    `ValueError` for what cannot be.
+    `will`, `manual_acks`, `queues_qos0`, `properties`, `mechanism` and `limits`. With `store`, a
+    folder or an engine of storage, exactly-once holds over a restart of the program too. Raises
+    `ValueError` for what cannot be, and `adapters.storage.StoreError` for a folder that cannot be
+    used.
     """
 
     __slots__ = (
@@ -72,9 +78,11 @@ class Client:
         "_core",
         "_deadline",
         "_ended",
+        "_engine",
         "_fault",
         "_idle",
         "_is_due",
+        "_is_store_closed",
         "_link",
         "_loop",
         "_on_state",
@@ -102,6 +110,7 @@ class Client:
         queues_qos0: bool = True,
         properties: Properties = NO_PROPERTIES,
         mechanism: Mechanism | None = None,
+        store: Engine | str | Path | None = None,
         on_state: Callable[[Event], None] | None = None,
         limits: ClientLimits | None = None,
     ) -> None:
@@ -123,7 +132,14 @@ class Client:
         )
         self._tls: Final = tls
         self._on_state: Final = on_state
-        self._core: Final = Core(self._settings, os.urandom, monotonic())
+        self._engine: Final[Engine | None] = open_store(store)
+        self._core: Final = Core(
+            self._settings,
+            os.urandom,
+            monotonic(),
+            has_store=self._engine is not None,
+            last_number=0 if self._engine is None else self._engine.last_number,
+        )
         self._core.set_acknowledger(self._acknowledge)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link: Link | None = None
@@ -131,6 +147,7 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
         self._is_due = False
+        self._is_store_closed = False
         self._fault: Exception | None = None
         self._online: list[asyncio.Future[None]] = []  # who waits for a connection
         self._idle: list[asyncio.Future[None]] = []  # who waits until nothing is to be sent
@@ -145,6 +162,8 @@ class Client:
             raise ClientClosed("the client was connected before: make a new one")
         self._loop = asyncio.get_running_loop()
         self._core.start(monotonic())
+        if self._engine is not None:
+            self._engine.start(self._engine_answered)
         self._turn()
         try:
             await self.wait_connected()
@@ -207,6 +226,43 @@ class Client:
                 raise
         if self._timer is not None:
             self._timer.cancel()
+        await self._close_store()
+
+    async def _close_store(self) -> None:
+        """Store what there is to be stored; that is done whether or not somebody waits for it."""
+        engine = self._engine
+        if engine is not None and not self._is_store_closed:
+            self._is_store_closed = True
+            self._serve_store(engine)
+            closing = asyncio.ensure_future(asyncio.to_thread(engine.close))
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                await asyncio.wait([closing])
+                raise
+            except OSError as error:
+                raise StoreFailed(f"not all could be stored: {error}") from error
+
+    def _engine_answered(self) -> None:
+        """The engine has completions; from any thread."""
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(self._turn)
+            except RuntimeError:
+                pass  # the loop is closed, and so is the client
+
+    def _serve_store(self, engine: Engine) -> None:
+        """Carry requests to the engine and answers back, until neither has any."""
+        core = self._core
+        while True:
+            requests = core.take_requests()
+            for request in requests:
+                engine.submit(request)
+            completions = engine.take_completions()
+            for completion in completions:
+                core.completed(completion, monotonic())
+            if not requests and not completions:
+                return
 
     async def wait_connected(self) -> None:
         """Wait until the client is connected. Raises `ClientClosed` where that will not be."""
@@ -470,6 +526,8 @@ class Client:
         """Send what there is, tell who waits, and do as the core wants."""
         self._is_due = False
         core = self._core
+        if self._engine is not None and not self._is_store_closed:
+            self._serve_store(self._engine)
         link = self._link
         if link is not None:
             self._flush(link)

@@ -2,6 +2,7 @@
 
 from adapters.client_common._asked import message_properties, payload_bytes, subscriptions
 from adapters.client_common._options import Version, make_settings
+from adapters.client_common._store import open_store
 from adapters.client_common._will import Will
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Will",
     "make_settings",
     "message_properties",
+    "open_store",
     "payload_bytes",
     "subscriptions",
 ]

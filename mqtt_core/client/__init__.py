@@ -12,6 +12,7 @@ from mqtt_core.client._errors import (
     MqttError,
     PublishRefused,
     QueueFull,
+    StoreFailed,
     SubscribeRefused,
 )
 from mqtt_core.client._events import (
@@ -58,6 +59,7 @@ __all__ = [
     "Retrying",
     "SessionLost",
     "Settings",
+    "StoreFailed",
     "SubscribeRefused",
     "Unclaimed",
 ]

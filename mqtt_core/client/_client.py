@@ -57,6 +57,7 @@ from mqtt_core._properties import (
     text,
 )
 from mqtt_core._state import CLIENT, CLOSING
+from mqtt_core._store import Completion, Request
 from mqtt_core._topics import TopicCache
 from mqtt_core.client._authentication import Authentication
 from mqtt_core.client._counters import Counters
@@ -68,10 +69,12 @@ from mqtt_core.client._errors import (
     ConnectionLost,
     ConnectionRefused,
     MqttError,
+    StoreFailed,
 )
 from mqtt_core.client._events import Connected, Ended, Event, Lost, Retrying, SessionLost
 from mqtt_core.client._greeting import connect_packet, keeps_session, made_up_client_id
 from mqtt_core.client._incoming import Incoming
+from mqtt_core.client._keeping import Keeper
 from mqtt_core.client._message import Acknowledger, Message
 from mqtt_core.client._outgoing import Outgoing
 from mqtt_core.client._publication import Publication
@@ -83,6 +86,7 @@ _LEAST_PACKET_BYTES: Final = 16  # a server that takes less cannot be talked to
 _FARTHEST_IDENTIFIER: Final = 1 << 27
 
 NEW: Final = 0
+LOADING: Final = 7  # what an earlier run has left is read
 OPENING: Final = 1  # a transport is wanted
 GREETING: Final = 2  # CONNECT is out
 ONLINE: Final = 3
@@ -99,7 +103,9 @@ _END: Final = 2
 class Client:
     """One client of one server: its session, over as many connections as it takes.
 
-    `entropy(n)` gives n random bytes. `client_id` is the identifier in use.
+    `entropy(n)` gives n random bytes. `client_id` is the identifier in use. With `has_store` what
+    must survive a restart is handed out by `take_requests`, and answered by `completed`;
+    `last_number` is that of the engine. Raises `ValueError` for a store without a lasting session.
     """
 
     __slots__ = (
@@ -125,8 +131,20 @@ class Client:
         "_lost_counts",
     )
 
-    def __init__(self, settings: Settings, entropy: Callable[[int], bytes], now: float) -> None:
-        desk = Desk(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        entropy: Callable[[int], bytes],
+        now: float,
+        *,
+        has_store: bool = False,
+        last_number: int = 0,
+    ) -> None:
+        if has_store and not settings.session_expiry_s:
+            raise ValueError(
+                "a store is of use for a session that lasts: give client_id and session_expiry_s"
+            )
+        desk = Desk(settings, Keeper(has_store, settings.client_id, last_number))
         first_identifier = 1
         if settings.session_expiry_s:  # an earlier run must not have had the same ones
             first_identifier += int.from_bytes(entropy(4), "big") % _FARTHEST_IDENTIFIER
@@ -202,9 +220,43 @@ class Client:
     # Life
 
     def start(self, now: float) -> None:
-        """Begin: a transport is wanted from now on."""
+        """Begin: a transport is wanted from now on, or as soon as the store has been read."""
         assert self._state == NEW
-        self._state = OPENING
+        if self._desk.keeper.is_on:
+            self._state = LOADING
+            self._desk.keeper.begin()
+        else:
+            self._state = OPENING
+
+    def take_requests(self) -> list[Request]:
+        """What the store is to do, in order."""
+        return self._desk.keeper.take_requests()
+
+    def completed(self, completion: Completion, now: float) -> None:
+        """The store has answered a request."""
+        keeper = self._desk.keeper
+        keeper.completed(completion, now)
+        failure = keeper.failure or self._incoming.failure
+        if failure:
+            self._end_by_store(failure, now)
+        elif self._state == LOADING and keeper.is_ready:
+            self._outgoing.restore()
+            self._incoming.restore()
+            self._state = OPENING
+
+    def _end_by_store(self, failure: str, now: float) -> None:
+        """What must be stored cannot be: going on would break a promise."""
+        self._incoming.failure = ""
+        self._desk.keeper.failure = ""
+        error = StoreFailed(f"the store of the client is of no use: {failure}")
+        connection = self._desk.connection
+        if self._state == ENDED or self._is_closing:
+            return
+        if connection is None:
+            self._end(error)
+            return
+        connection.stop_reading()
+        self._drop(error, _END)
 
     @property
     def wants_transport(self) -> bool:
@@ -219,7 +271,6 @@ class Client:
         level = self._dialling.level
         connection = Connection(
             CLIENT,
-            flow=desk.flow,
             topics=self._topics,
             writers=self._writers,
             max_packet_size_bytes=desk.limits.max_packet_size_bytes,
@@ -236,8 +287,11 @@ class Client:
         )
         if packet.clean_start:
             self._lose_session()
+        else:
+            connection.flow = desk.flow
         try:
             connection.send_connect(packet, now)
+            connection.flow = desk.flow  # what is to be published again is kept by a clean start
         except LocalProtocolError as error:
             self._drop(ConnectError(f"the CONNECT cannot be sent: {error}"), _END)
 
@@ -440,7 +494,7 @@ class Client:
         lost = self._lost_counts
         self._lost_counts = None
         desk.events.append(Connected(present, connection.level))
-        if lost is not None and not is_first:
+        if lost is not None and (lost != (0, 0) or not is_first):
             desk.counters.lost_sessions += 1
             desk.events.append(SessionLost(lost[0], lost[1]))
         self._had_session = keeps_session(desk.settings, connection.level)
@@ -456,7 +510,6 @@ class Client:
         self._subscriptions.lose_session()
         before = self._lost_counts
         if before is not None:
-            again += before[0]
             unknown += before[1]
         self._lost_counts = (again, unknown)
 

@@ -8,6 +8,7 @@ from mqtt_core._connection import Connection
 from mqtt_core._flow import Flow
 from mqtt_core.client._counters import Counters
 from mqtt_core.client._events import Event
+from mqtt_core.client._keeping import Keeper
 from mqtt_core.client._limits import ClientLimits
 from mqtt_core.client._settings import Settings
 from mqtt_core.client._told import Told
@@ -26,6 +27,7 @@ class Desk:
         "limits",
         "counters",
         "told",
+        "keeper",
         "flow",
         "events",
         "connection",
@@ -34,12 +36,13 @@ class Desk:
         "epoch",
     )
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, keeper: Keeper) -> None:
         self.settings: Final = settings
         self.limits: Final[ClientLimits] = settings.limits
         self.counters: Final = Counters()
         self.told: Final = Told()
-        self.flow = Flow()
+        self.keeper: Final = keeper
+        self.flow: Final = Flow()
         self.events: list[Event] = []
         self.connection: Connection | None = None
         self.is_online = False

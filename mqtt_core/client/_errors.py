@@ -83,3 +83,7 @@ class SubscribeRefused(MqttError):
 
 class QueueFull(MqttError):
     """A limit of the client is reached: wait, or raise it."""
+
+
+class StoreFailed(MqttError):
+    """What must survive could not be stored, or read back: the text has the store's reason."""

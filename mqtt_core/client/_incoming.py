@@ -14,8 +14,10 @@ from typing import Final, final
 from mqtt_core._codes import PACKET_IDENTIFIER_NOT_FOUND, SUCCESS
 from mqtt_core._connection import Connection
 from mqtt_core._packets import Publish, PubRel
+from mqtt_core._store import HoldIdentifier, ReleaseIdentifier
 from mqtt_core.client._desk import Desk
 from mqtt_core.client._events import Unclaimed
+from mqtt_core.client._keeping import Step
 from mqtt_core.client._message import Acknowledger, Message, Receipt
 from mqtt_core.client._subscriptions import Consumer, Subscriptions, matches
 
@@ -24,7 +26,7 @@ _PUBREC_BYTE: Final = 0x50
 
 
 @final
-class _Held:
+class _Waiting:
     """A message that no subscription matches so far."""
 
     __slots__ = ("packet", "receipt", "until")
@@ -44,6 +46,7 @@ class Incoming:
 
     __slots__ = (
         "acknowledger",
+        "failure",
         "_desk",
         "_subscriptions",
         "_receipts",
@@ -54,12 +57,13 @@ class Incoming:
 
     def __init__(self, desk: Desk, subscriptions: Subscriptions) -> None:
         self.acknowledger: Acknowledger | None = None
+        self.failure = ""  # why the store does not take what has to be stored
         self._desk: Final = desk
         self._subscriptions: Final = subscriptions
         self._receipts: Final[dict[int, Receipt]] = {}  # not acknowledged, by packet identifier
         self._in_order: deque[Receipt] = deque()  # of this connection, as they came
         self._holds = False  # whether this is a session of an earlier run of the program
-        self._unclaimed: deque[_Held] = deque()
+        self._unclaimed: deque[_Waiting] = deque()
 
     @property
     def unacknowledged(self) -> int:
@@ -137,7 +141,18 @@ class Incoming:
         was_held = self._desk.flow.release(packet.packet_id)
         is_known = was_held or connection.inbound is None
         reason = SUCCESS if is_known else PACKET_IDENTIFIER_NOT_FOUND  # [MQTT-3.7.2-1]
+        keeper = self._desk.keeper
+        if was_held and keeper.is_on:
+            released = ReleaseIdentifier(keeper.session, packet.packet_id)
+            keeper.write([released], Released(self, packet.packet_id, self._desk.epoch))
+            return
         connection.send_pubcomp(packet.packet_id, now, reason)  # [MQTT-4.3.3-11]
+
+    def released(self, packet_id: int, epoch: int, now: float) -> None:
+        """That an identifier is free is stored."""
+        desk = self._desk
+        if desk.connection is not None and desk.is_online and desk.epoch == epoch:
+            desk.connection.send_pubcomp(packet_id, now)  # [MQTT-4.3.3-11]
 
     # To the program
 
@@ -156,8 +171,14 @@ class Incoming:
 
     def _release(self, receipt: Receipt, now: float) -> None:
         receipt.open -= 1
-        if not receipt.open:
-            self.settle(now)
+        if receipt.open:
+            return
+        keeper = self._desk.keeper
+        if receipt.qos == 2 and keeper.is_on:
+            receipt.is_storing = True
+            keeper.write([HoldIdentifier(keeper.session, receipt.packet_id)], Held(self, receipt))
+            return
+        self.settle(now)
 
     def settle(self, now: float) -> None:
         """Acknowledge what may be acknowledged, in order.
@@ -169,7 +190,7 @@ class Incoming:
         if connection is None or not desk.is_online:
             return
         in_order = self._in_order
-        while in_order and not in_order[0].open:
+        while in_order and not (in_order[0].open or in_order[0].is_storing):
             receipt = in_order.popleft()
             packet_id = receipt.packet_id
             if self._receipts.get(packet_id) is receipt:
@@ -195,7 +216,7 @@ class Incoming:
             return
         if receipt is not None:
             receipt.open = 1
-        self._unclaimed.append(_Held(packet, receipt, now + limits.unclaimed_timeout_s))
+        self._unclaimed.append(_Waiting(packet, receipt, now + limits.unclaimed_timeout_s))
         if len(self._unclaimed) > limits.max_unclaimed_messages:
             self._drop_unclaimed(1, now)
 
@@ -203,7 +224,7 @@ class Incoming:
         """A new consumer gets those that it has subscribed to, in order."""
         if not self._unclaimed:
             return
-        rest: deque[_Held] = deque()
+        rest: deque[_Waiting] = deque()
         for held in self._unclaimed:
             if matches(consumer, held.packet.message.topic):
                 self._give(consumer, held.packet, held.receipt)
@@ -252,4 +273,60 @@ class Incoming:
     def lose_session(self) -> None:
         """The server has forgotten what it has sent: it is here, and nobody will repeat it."""
         self._receipts.clear()
-        self._desk.flow.held = None
+        flow = self._desk.flow
+        keeper = self._desk.keeper
+        if flow.held and keeper.is_on:
+            keeper.write(
+                [ReleaseIdentifier(keeper.session, packet_id) for packet_id in sorted(flow.held)]
+            )
+        flow.held = None
+
+    def restore(self) -> None:
+        """Take up what an earlier run has left."""
+        record = self._desk.keeper.record
+        if record is not None and record.held:
+            self._desk.flow.held = set(record.held)
+
+
+@final
+class Held(Step):
+    """A PUBREC that may be sent when its identifier is stored.
+
+    Where that is refused it is not sent, and on a later connection the server sends the message
+    once more: it comes twice rather than not at all.
+    """
+
+    __slots__ = ("_incoming", "_receipt")
+
+    def __init__(self, incoming: Incoming, receipt: Receipt) -> None:
+        self._incoming: Final = incoming
+        self._receipt: Final = receipt
+
+    def stored(self, now: float) -> None:
+        """It may be sent."""
+        self._receipt.is_storing = False
+        self._incoming.settle(now)
+
+    def refused(self, why: str, now: float) -> None:
+        """Nothing behind it is acknowledged either."""
+        self._incoming.failure = why
+
+
+@final
+class Released(Step):
+    """A PUBCOMP that may be sent when it is stored that the identifier is free."""
+
+    __slots__ = ("_incoming", "_packet_id", "_epoch")
+
+    def __init__(self, incoming: Incoming, packet_id: int, epoch: int) -> None:
+        self._incoming: Final = incoming
+        self._packet_id: Final = packet_id
+        self._epoch: Final = epoch
+
+    def stored(self, now: float) -> None:
+        """It may be sent."""
+        self._incoming.released(self._packet_id, self._epoch, now)
+
+    def refused(self, why: str, now: float) -> None:
+        """It is not sent."""
+        self._incoming.failure = why

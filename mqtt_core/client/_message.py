@@ -30,7 +30,7 @@ class Receipt:
     `epoch` is the connection that it came on, or came again on.
     """
 
-    __slots__ = ("packet_id", "qos", "content", "open", "epoch")
+    __slots__ = ("packet_id", "qos", "content", "open", "epoch", "is_storing")
 
     def __init__(self, packet_id: int, qos: int, content: ApplicationMessage, epoch: int) -> None:
         self.packet_id: Final = packet_id
@@ -38,6 +38,7 @@ class Receipt:
         self.content: Final = content
         self.open = 0
         self.epoch = epoch
+        self.is_storing = False  # its acknowledgement waits for the store
 
 
 @final

@@ -12,23 +12,24 @@ from collections import deque
 from typing import Final, final
 
 from mqtt_core._codes import (
-    MQTT_5,
     PACKET_IDENTIFIER_NOT_FOUND,
-    PACKET_TOO_LARGE,
     PUBREL,
-    QOS_NOT_SUPPORTED,
-    RETAIN_NOT_SUPPORTED,
     UNSPECIFIED_ERROR,
-    UNSUPPORTED_PROTOCOL_VERSION,
     reason_name,
 )
 from mqtt_core._connection import Connection
 from mqtt_core._errors import LocalProtocolError
-from mqtt_core._flow import AWAITING_PUBACK, AWAITING_PUBCOMP, AWAITING_PUBREC
-from mqtt_core._message import NEVER, Message, delivery_head5, make_extras
-from mqtt_core._outbound_aliases import OutboundAliases
+from mqtt_core._flow import (
+    AWAITING_PUBACK,
+    AWAITING_PUBCOMP,
+    AWAITING_PUBREC,
+    STORING_PUBLISH,
+    STORING_PUBREL,
+)
+from mqtt_core._message import Message, make_extras
 from mqtt_core._packets import PubAck, PubComp, PubRec, PubRel
 from mqtt_core._properties import RESPONSE_TOPIC, Properties, text
+from mqtt_core._store import Append, SaveReceived, SaveSent, Settle, Target
 from mqtt_core._topics import Topic, TopicCache, topic_name_fault
 from mqtt_core.client._desk import Desk
 from mqtt_core.client._errors import (
@@ -38,15 +39,15 @@ from mqtt_core.client._errors import (
     MqttError,
     PublishRefused,
     QueueFull,
+    StoreFailed,
 )
+from mqtt_core.client._keeping import Step
 from mqtt_core.client._publication import DONE, IN_FLIGHT, PENDING, WRITTEN, Publication
+from mqtt_core.client._writer import Writer
 
 _PUBREL_BYTE: Final = 0x62
-_HEADER_BYTES: Final = 10  # of a PUBLISH without properties, beside its topic and payload, at most
-_ALIASED_BYTES: Final = 24  # a shorter topic is sent as it is: an alias would save next to nothing
-_ALIAS_TABLE_BYTES: Final = 65_536
-_ALIAS_BYTES: Final = 5  # that an alias may add to a packet
 _FEW: Final = 64
+_TAKEN_OVER: Final = Message(Topic(b"-"), b"")  # in place of one that the server has already
 
 
 @final
@@ -62,7 +63,10 @@ class Outgoing:
         "_sent",
         "_again",
         "_unrepeated",
-        "_aliases",
+        "_repeats_dup",
+        "_writer",
+        "_unidentified",
+        "_releases",
     )
 
     def __init__(self, desk: Desk) -> None:
@@ -74,7 +78,11 @@ class Outgoing:
         self._sent: Final[dict[int, Publication]] = {}  # in flight, by packet identifier
         self._again: deque[Publication] = deque()  # to be repeated, in order
         self._unrepeated = 0  # of these, the ones that have not been finished meanwhile
-        self._aliases: OutboundAliases | None = None
+        self._repeats_dup = True  # else the session is new, and they are sent as if never before
+        self._writer: Final = Writer(desk)
+        # With a store: what waits for a packet identifier, and PUBRELs that wait for the store.
+        self._unidentified: Final[deque[Publication]] = deque()
+        self._releases: Final[deque[Publication]] = deque()
 
     @property
     def pending_messages(self) -> int:
@@ -108,7 +116,7 @@ class Outgoing:
         desk = self._desk
         can_send = not self._pending and desk.has_room
         if can_send and qos == 0 and not properties:
-            if self._write_plain(found, payload, retain, now):
+            if self._writer.write_plain(found, payload, retain, now):
                 return WRITTEN
         expires_at = 0.0
         extras = None
@@ -122,11 +130,14 @@ class Outgoing:
                 expires_at = now + extras.expiry_s
         message = Message(found, payload, qos, retain, extras)
         publication = Publication(message, qos, expires_at)
-        if can_send and self._send_next(publication, now):
+        is_kept = qos > 0 and desk.keeper.is_on
+        if can_send and not is_kept and self._send_next(publication, now):
             return publication
         self._check_room(message, qos, waits)
         self._pending.append(publication)
         self.pending_bytes += message.size_bytes
+        if is_kept:
+            self._keep(publication)
         return publication
 
     def _find_topic(self, utf8: bytes) -> Topic:
@@ -167,8 +178,10 @@ class Outgoing:
 
     def cancel(self, publication: Publication) -> bool:
         """Take a message back. False for one that was sent, or is done: that stays as it is."""
-        if publication.state != PENDING:
+        if publication.state != PENDING or publication.is_identified:
             return False
+        if publication.number:
+            self._settle(publication)
         publication.state = DONE
         publication.waiter = None
         self.pending_bytes -= publication.message.size_bytes
@@ -180,21 +193,6 @@ class Outgoing:
 
     # To the server
 
-    def _write_plain(self, topic: Topic, payload: bytes, retain: bool, now: float) -> bool:
-        """Write a QoS 0 message without properties; False where it is not as simple as that."""
-        desk = self._desk
-        connection = desk.connection
-        assert connection is not None
-        peer = connection.peer
-        size = len(topic.utf8) + len(payload) + _HEADER_BYTES
-        if size > peer.maximum_packet_size or (retain and not peer.has_retain):
-            return False
-        if self._aliases is not None and len(topic.utf8) >= _ALIASED_BYTES:
-            return False
-        connection.write_publish(topic.utf8, payload, 0, retain, 0, now)
-        desk.counters.published += 1
-        return True
-
     def drain(self, now: float) -> None:
         """Send what waits, as far as there is room."""
         desk = self._desk
@@ -202,23 +200,127 @@ class Outgoing:
             pass
         if self._again:
             return
+        if self._unidentified:
+            self._identify()
         pending = self._pending
         while pending and desk.has_room:
             publication = pending[0]
             if publication.state == PENDING:
-                size = publication.message.size_bytes
-                if not self._send_next(publication, now):
+                if publication.storing or not self._send_next(publication, now):
                     return
-                self.pending_bytes -= size
+                self.pending_bytes -= publication.message.size_bytes
             else:
                 self._cancelled -= 1
             pending.popleft()
 
-    def _has_window(self, connection: Connection) -> bool:
+    # With a store
+
+    def _keep(self, publication: Publication) -> None:
+        """Store a message before it is sent; with an identifier if there is room in flight."""
+        keeper = self._desk.keeper
+        publication.number = keeper.next_number()
+        publication.storing = 1
+        if not self._unidentified and self._has_window():
+            self._give_identifier(publication)
+        else:
+            self._unidentified.append(publication)
+        target = Target(keeper.session, publication.qos, publication.packet_id)
+        keeper.write(
+            [Append(publication.number, publication.message, [target])], Kept(self, publication)
+        )
+
+    def _give_identifier(self, publication: Publication) -> None:
+        packet_id = self._desk.flow.start(publication.message, STORING_PUBLISH)
+        publication.packet_id = packet_id
+        self._sent[packet_id] = publication
+
+    def _identify(self) -> None:
+        """Give packet identifiers to stored messages, as far as the window has room.
+
+        At QoS 2 that has to be stored before the message leaves: else a restart would send it
+        again as another one.
+        """
+        keeper = self._desk.keeper
+        unidentified = self._unidentified
+        while unidentified and self._has_window():
+            publication = unidentified.popleft()
+            if publication.state != PENDING:
+                continue
+            self._give_identifier(publication)
+            sent = SaveSent(keeper.session, publication.number, publication.packet_id)
+            if publication.qos == 1:
+                keeper.write([sent])
+            else:
+                publication.storing += 1
+                keeper.write([sent], Kept(self, publication))
+
+    def kept(self, publication: Publication, now: float) -> None:
+        """A write of a message is stored."""
+        publication.storing -= 1
+        if self._pending and self._pending[0] is publication:
+            self.drain(now)
+
+    def not_kept(self, publication: Publication, why: str, now: float) -> None:
+        """A message could not be stored: it is not sent."""
+        if publication.state != PENDING:
+            return
+        self._settle(publication)
+        if publication.is_identified:
+            self._finish(publication.packet_id)
+        self.pending_bytes -= publication.message.size_bytes
+        self._cancelled += 1
+        topic = publication.message.topic.name
+        self._fail(publication, StoreFailed(f"the message to {topic!r} could not be stored: {why}"))
+        self.drain(now)
+
+    def _settle(self, publication: Publication) -> None:
+        """The store may forget a message."""
+        keeper = self._desk.keeper
+        keeper.write([Settle(keeper.session, publication.number)])
+
+    def release_stored(self, now: float) -> None:
+        """Send the PUBRELs whose PUBRECs are stored, in the order of these.  [MQTT-4.6.0-4]"""
+        desk = self._desk
+        releases = self._releases
+        while releases and not releases[0].storing:
+            publication = releases.popleft()
+            desk.flow.advance(publication.packet_id, AWAITING_PUBCOMP)
+            if desk.connection is not None and desk.is_online:
+                desk.connection.write_ack(_PUBREL_BYTE, publication.packet_id, now)
+
+    def restore(self) -> None:
+        """Take up what an earlier run has left."""
+        keeper = self._desk.keeper
+        record = keeper.record
+        if record is None:
+            return
+        for entry in record.in_flight:
+            message = entry.message
+            if entry.is_received or message is None:
+                publication = Publication(_TAKEN_OVER, entry.qos)
+                self._desk.flow.restore(entry.packet_id, None, AWAITING_PUBCOMP)
+            else:
+                publication = Publication(message, entry.qos)
+                step = AWAITING_PUBACK if entry.qos == 1 else AWAITING_PUBREC
+                self._desk.flow.restore(entry.packet_id, message, step)
+            publication.number = entry.number
+            publication.packet_id = entry.packet_id
+            publication.state = IN_FLIGHT
+            self._sent[entry.packet_id] = publication
+        for queued in keeper.queued:
+            publication = Publication(queued.message, queued.qos)
+            publication.number = queued.number
+            self._pending.append(publication)
+            self._unidentified.append(publication)
+            self.pending_bytes += queued.message.size_bytes
+        keeper.queued = []
+
+    def _has_window(self) -> bool:
         """Whether one more message may be unacknowledged.  [MQTT-3.3.4-7] [MQTT-4.9.0-2]"""
         flow = self._desk.flow
         window = self._desk.limits.max_inflight_messages
-        if connection.peer.receive_maximum < window:
+        connection = self._desk.connection
+        if connection is not None and connection.peer.receive_maximum < window:
             window = connection.peer.receive_maximum
         return flow.in_flight - self._unrepeated < window
 
@@ -230,98 +332,45 @@ class Outgoing:
         if publication.expires_at and publication.expires_at <= now:
             desk.counters.expired += 1
             topic = publication.message.topic.name
-            self._fail(
+            self._give_up(
                 publication,
                 MessageExpired(f"the message to {topic!r} expired before it could be sent"),
             )
             return True
         qos = publication.qos
-        if qos and not self._has_window(connection):
+        is_identified = publication.is_identified
+        if qos and not is_identified and (publication.number or not self._has_window()):
             return False
-        refusal = self._refusal(connection, publication.message)
+        refusal = self._writer.refusal(connection, publication.message)
         if refusal is not None:
             desk.counters.refused += 1
-            self._fail(publication, refusal)
+            self._give_up(publication, refusal)
             return True
         if qos:
             # [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.3.2-2] [MQTT-4.3.3-2]
-            packet_id = desk.flow.start(
-                publication.message, AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
-            )
-            publication.packet_id = packet_id
+            step = AWAITING_PUBACK if qos == 1 else AWAITING_PUBREC
+            if is_identified:
+                desk.flow.advance(publication.packet_id, step)
+            else:
+                packet_id = desk.flow.start(publication.message, step)
+                publication.packet_id = packet_id
+                self._sent[packet_id] = publication
             publication.state = IN_FLIGHT
-            self._sent[packet_id] = publication
-            self._write(connection, publication, False, now)
+            self._writer.write(connection, publication, False, now)
         else:
-            self._write(connection, publication, False, now)
+            self._writer.write(connection, publication, False, now)
             publication.state = DONE
             desk.told.tell(publication)
         desk.counters.published += 1
         return True
 
-    def _refusal(self, connection: Connection, message: Message) -> PublishRefused | None:
-        """What keeps a message from this server, as it has announced itself."""
-        peer = connection.peer
-        if message.qos > peer.maximum_qos:  # [MQTT-3.2.2-11]
-            return PublishRefused(
-                f"the server takes messages up to QoS {peer.maximum_qos}: publish at that",
-                QOS_NOT_SUPPORTED,
-            )
-        if message.retain and not peer.has_retain:  # [MQTT-3.2.2-14]
-            return PublishRefused(
-                "the server has no retained messages: publish without retain",
-                RETAIN_NOT_SUPPORTED,
-            )
-        if message.has_properties and connection.level != MQTT_5:
-            return PublishRefused(
-                "the server speaks MQTT 3.1.1, which has no message properties (expiry, content "
-                "type, response topic, user properties): publish without",
-                UNSUPPORTED_PROTOCOL_VERSION,
-            )
-        size = len(message.topic.utf8) + len(message.payload) + len(message.wire_properties)
-        size += _HEADER_BYTES + _ALIAS_BYTES * 2
-        if size > peer.maximum_packet_size:  # [MQTT-3.2.2-15]
-            return PublishRefused(
-                f"the server takes packets up to {peer.maximum_packet_size:,} bytes, and this "
-                f"message takes about {size:,}: send it in parts",
-                PACKET_TOO_LARGE,
-            )
-        return None
-
-    def _write(
-        self, connection: Connection, publication: Publication, dup: bool, now: float
-    ) -> None:
-        message = publication.message
-        qos = publication.qos
-        packet_id = publication.packet_id
-        if connection.level != MQTT_5:
-            if not dup:
-                connection.write_publish(
-                    message.topic.utf8, message.payload, qos, message.retain, packet_id, now
-                )
-                return
-            head = message.flagged_head(qos, dup, message.retain) + packet_id.to_bytes(2, "big")
-            connection.write_head(head, message.payload, now)
-            return
-        aliases = self._aliases
-        alias = 0
-        has_topic = True
-        topic = message.topic.utf8
-        if aliases is not None and len(topic) >= _ALIASED_BYTES and not dup:
-            alias = aliases.known(topic)
-            has_topic = alias == 0
-            if has_topic:
-                alias = aliases.assign(topic)
-        if not alias and not dup and not message.has_properties:
-            connection.write_publish(topic, message.payload, qos, message.retain, packet_id, now)
-            return
-        expiry_s = NEVER
-        if publication.expires_at:
-            expiry_s = max(0, min(message.expiry_s, round(publication.expires_at - now)))
-        head = delivery_head5(
-            message, qos, dup, message.retain, packet_id, expiry_s, (), alias, has_topic
-        )
-        connection.write_head(head, message.payload, now)
+    def _give_up(self, publication: Publication, error: MqttError) -> None:
+        """A message that is next will not be sent."""
+        if publication.is_identified:
+            self._finish(publication.packet_id)
+        elif publication.number:
+            self._settle(publication)
+        self._fail(publication, error)
 
     # What the server says
 
@@ -341,10 +390,12 @@ class Outgoing:
         packet_id = packet.packet_id
         flow = self._desk.flow
         step = flow.step(packet_id)
-        if step != AWAITING_PUBREC and step != AWAITING_PUBCOMP:
+        if step not in (AWAITING_PUBREC, AWAITING_PUBCOMP, STORING_PUBREL):
             connection.expects(packet_id, AWAITING_PUBREC)  # raises for a QoS 1 message
             connection.answer(PUBREL, PubRel(packet_id, PACKET_IDENTIFIER_NOT_FOUND), now)
             return  # [MQTT-3.6.2-1]
+        if step == STORING_PUBREL:
+            return  # a repeat of one that is being stored
         publication = self._sent[packet_id]
         publication.reason = packet.reason
         publication.properties = packet.properties
@@ -354,8 +405,17 @@ class Outgoing:
             self.drain(now)
             return
         if step == AWAITING_PUBREC:
-            flow.advance(packet_id, AWAITING_PUBCOMP)
             self._need_no_repeat(publication)
+            if publication.number:
+                flow.advance(packet_id, STORING_PUBREL)
+                publication.storing += 1
+                self._releases.append(publication)
+                keeper = self._desk.keeper
+                keeper.write(
+                    [SaveReceived(keeper.session, publication.number)], Received(self, publication)
+                )
+                return
+            flow.advance(packet_id, AWAITING_PUBCOMP)
         connection.write_ack(_PUBREL_BYTE, packet_id, now)  # [MQTT-4.6.0-4]
 
     def take_pubcomp(self, connection: Connection, packet: PubComp, now: float) -> None:
@@ -370,6 +430,8 @@ class Outgoing:
         self._desk.flow.finish(packet_id)
         publication = self._sent.pop(packet_id)
         self._need_no_repeat(publication)
+        if publication.number:
+            self._settle(publication)
         return publication
 
     def _need_no_repeat(self, publication: Publication) -> None:
@@ -404,13 +466,13 @@ class Outgoing:
 
     def begin(self, connection: Connection, session_present: bool, now: float) -> None:
         """The server has taken the client."""
-        most = min(connection.peer.topic_alias_maximum, self._desk.limits.max_topic_aliases)
-        self._aliases = OutboundAliases(most, _ALIAS_TABLE_BYTES) if most else None
-        if session_present:
-            self._resume(connection, now)
+        self._writer.begin(connection)
+        self._repeats_dup = session_present
+        self._resume(connection, now)
 
     def _resume(self, connection: Connection, now: float) -> None:
-        """Repeat what an earlier connection left unfinished, in its order.
+        """Repeat what an earlier connection left unfinished, in its order. In a new session these
+        are QoS 1 messages alone.
 
         [v3 MQTT-4.4.0-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.3.2-3] [MQTT-4.3.3-3]
         """
@@ -425,7 +487,7 @@ class Outgoing:
             elif step == AWAITING_PUBCOMP:
                 # Never the message again once PUBREC has come.  [MQTT-4.3.3-5] [MQTT-4.3.3-6]
                 connection.write_ack(_PUBREL_BYTE, packet_id, now)
-            else:
+            elif step not in (STORING_PUBLISH, STORING_PUBREL):
                 flow.finish(packet_id)  # SUBSCRIBE and UNSUBSCRIBE are not part of a session
 
     def _repeat_next(self, now: float) -> bool:
@@ -434,16 +496,16 @@ class Outgoing:
         if publication.needs_repeat:
             connection = self._desk.connection
             assert connection is not None
-            if not self._has_window(connection):
+            if not self._has_window():
                 return False
-            refusal = self._refusal(connection, publication.message)
+            refusal = self._writer.refusal(connection, publication.message)
             if refusal is not None:  # this server has announced less than the one before
                 self._desk.counters.refused += 1
                 self._fail(self._finish(publication.packet_id), refusal)
             else:
                 self._need_no_repeat(publication)
                 # With its topic name, an alias being gone.  [v3 MQTT-3.3.1-1] [MQTT-3.3.1-1]
-                self._write(connection, publication, True, now)
+                self._writer.write(connection, publication, self._repeats_dup, now)
                 self._desk.counters.published_again += 1
         self._again.popleft()
         return True
@@ -462,12 +524,12 @@ class Outgoing:
         [MQTT-3.2.2-5]
         """
         flow = self._desk.flow
-        again: list[Publication] = []
+        again = 0
         unknown = 0
         for packet_id in flow.unfinished():
             step = flow.step(packet_id)
             if step == AWAITING_PUBACK:
-                again.append(self._finish(packet_id))
+                again += 1
             elif step == AWAITING_PUBREC:
                 unknown += 1
                 publication = self._finish(packet_id)
@@ -480,17 +542,13 @@ class Outgoing:
                         "twice is better than not at all"
                     ),
                 )
-            elif step == AWAITING_PUBCOMP:  # the server has taken it over
+            elif step in (AWAITING_PUBCOMP, STORING_PUBREL):  # the server has taken it over
                 self._conclude(self._finish(packet_id))
-            else:
+            elif step != STORING_PUBLISH:
                 flow.finish(packet_id)
-        for publication in reversed(again):
-            publication.state = PENDING
-            publication.packet_id = 0
-            self.pending_bytes += publication.message.size_bytes
-            self._pending.appendleft(publication)
+        self._releases.clear()
         self._desk.counters.unknown += unknown
-        return len(again), unknown
+        return again, unknown
 
     def end(self, error: MqttError) -> None:
         """Nothing more is sent."""
@@ -500,6 +558,51 @@ class Outgoing:
         self._sent.clear()
         self._pending.clear()
         self._again.clear()
+        self._unidentified.clear()
+        self._releases.clear()
         self._cancelled = 0
         self._unrepeated = 0
         self.pending_bytes = 0
+
+
+@final
+class Kept(Step):
+    """A message that may be sent when it is stored, or when its packet identifier is."""
+
+    __slots__ = ("_outgoing", "_publication")
+
+    def __init__(self, outgoing: Outgoing, publication: Publication) -> None:
+        self._outgoing: Final = outgoing
+        self._publication: Final = publication
+
+    def stored(self, now: float) -> None:
+        """It may be sent."""
+        self._outgoing.kept(self._publication, now)
+
+    def refused(self, why: str, now: float) -> None:
+        """It is not sent."""
+        self._outgoing.not_kept(self._publication, why, now)
+
+
+@final
+class Received(Step):
+    """A PUBREL that may be sent when the PUBREC is stored.
+
+    Where that is refused it is sent all the same: after a restart the server is asked once more,
+    and says that it has the message.
+    """
+
+    __slots__ = ("_outgoing", "_publication")
+
+    def __init__(self, outgoing: Outgoing, publication: Publication) -> None:
+        self._outgoing: Final = outgoing
+        self._publication: Final = publication
+
+    def stored(self, now: float) -> None:
+        """It may be sent."""
+        self._publication.storing -= 1
+        self._outgoing.release_stored(now)
+
+    def refused(self, why: str, now: float) -> None:
+        """It is sent."""
+        self.stored(now)

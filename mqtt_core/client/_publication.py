@@ -44,7 +44,7 @@ class Publication(Waitable):
         self.message: Final = message
         self.qos: Final = qos
         self.state = PENDING
-        self.packet_id = 0  # while it is in flight
+        self.packet_id = 0  # from when there is room in flight for it
         self.number = 0  # in the store, 0 for one that is not in it
         self.storing = 0  # writes of the store that it waits for
         self.needs_repeat = False  # to be sent again on this connection, as soon as there is room
@@ -62,6 +62,11 @@ class Publication(Waitable):
     def reason_string(self) -> str:
         """What the server says of it; empty for nothing."""
         return text(self.properties, REASON_STRING) or ""
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether it has a packet identifier, and may be sent as far as the store goes."""
+        return self.packet_id != 0
 
     def result(self) -> Publication:
         """Itself once it is done. Raises its error."""

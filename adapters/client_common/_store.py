@@ -1,0 +1,22 @@
+"""Where a client keeps what must survive its restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mqtt_core.store import Engine
+
+
+def open_store(store: Engine | str | Path | None) -> Engine | None:
+    """An engine as it is given, or the one with a database in that folder.
+
+    Raises `adapters.storage.StoreError` for a folder that cannot be used.
+    """
+    if not isinstance(store, (str, Path)):
+        return store
+    from adapters.storage import SqliteEngine  # which brings the broker's core and SQLite
+    from mqtt_core.broker import Limits
+
+    folder = Path(store)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return SqliteEngine(folder, Limits())
