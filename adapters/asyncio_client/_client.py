@@ -18,16 +18,18 @@ from typing import Final, Self, final
 from adapters.asyncio_client._link import GATHER_BYTES, Link, open_link
 from adapters.asyncio_client._messages import Messages
 from adapters.client_common import (
+    RequestTable,
     Version,
     Will,
     make_settings,
     message_properties,
     open_store,
     payload_bytes,
+    response_topic,
     subscriptions,
 )
 from adapters.stages import AddressError, why_not_connected
-from mqtt_core import NO_PROPERTIES, Properties
+from mqtt_core import MQTT_5, NO_PROPERTIES, Properties
 from mqtt_core.client import (
     WRITTEN,
     ClientClosed,
@@ -46,6 +48,7 @@ from mqtt_core.store import Engine
 
 _RECONNECT: Final = Reconnect()
 _VERSIONS: Final = {5: "5", 4: "3.1.1"}
+_PLAIN: Final = (False, False, 2)  # answers are never retained
 _NO_USER_PROPERTIES: Final[tuple[tuple[str, str], ...]] = ()
 _TIMER_SLACK_S: Final = 0.001  # loops round to milliseconds; waking early would mean waking twice
 
@@ -75,6 +78,7 @@ class Client:
 
     __slots__ = (
         "_address",
+        "_answers",
         "_core",
         "_deadline",
         "_ended",
@@ -88,6 +92,7 @@ class Client:
         "_on_state",
         "_online",
         "_opening",
+        "_requests",
         "_settings",
         "_timer",
         "_tls",
@@ -150,6 +155,8 @@ class Client:
         self._is_store_closed = False
         self._fault: Exception | None = None
         self._online: list[asyncio.Future[None]] = []  # who waits for a connection
+        self._answers: Consumer | None = None
+        self._requests: Final[RequestTable[asyncio.Future[Message]]] = RequestTable()
         self._idle: list[asyncio.Future[None]] = []  # who waits until nothing is to be sent
         self._ended: list[asyncio.Future[None]] = []
 
@@ -269,6 +276,15 @@ class Client:
         while not self._core.is_online:
             self._check_running()
             await self._wait_in(self._online)
+
+    async def re_authenticate(self) -> None:
+        """Log in again on the same connection (4.12.1 of MQTT 5.0), before a credential ends, say.
+
+        Raises `ValueError` for a client without a `mechanism`. Where the server refuses, the
+        connection ends.
+        """
+        self._core.re_authenticate(monotonic())
+        self._wake()
 
     async def wait_closed(self) -> None:
         """Wait until the client has ended. Raises its error, if it was not the program's wish."""
@@ -434,6 +450,108 @@ class Client:
         while not publication.is_done:
             await self._wait_for(publication)
         return publication.result()
+
+    # Requests
+
+    async def request(
+        self,
+        topic: str,
+        payload: bytes | bytearray | memoryview | str = b"",
+        qos: int = 1,
+        *,
+        timeout: float | None = 10.0,
+        expiry_s: int | None = None,
+        content_type: str | None = None,
+        user_properties: Sequence[tuple[str, str]] = _NO_USER_PROPERTIES,
+    ) -> Message:
+        """Publish a request and return the first answer to it (4.10 of MQTT 5.0).
+
+        Whoever answers does so with `reply`, or publishes to the request's response topic with its
+        correlation data. The first request subscribes to the topic where answers come, for all.
+        Raises `TimeoutError` after `timeout` seconds, `QueueFull` where 10,000 requests wait
+        already, and what `publish` and `subscribe` raise.
+        """
+        async with asyncio.timeout(timeout):
+            answers = await self._answers_to()
+            future: asyncio.Future[Message] = self._running_loop().create_future()
+            correlation = self._requests.add(future)
+            try:
+                await self.publish(
+                    topic,
+                    payload,
+                    qos,
+                    expiry_s=expiry_s,
+                    content_type=content_type,
+                    response_topic=answers.topic_filters[0],
+                    correlation_data=correlation,
+                    user_properties=user_properties,
+                )
+                return await self._answer(future, answers)
+            finally:
+                self._requests.remove(correlation)
+
+    async def _answers_to(self) -> Consumer:
+        """The subscription to answers, made once."""
+        answers = self._answers
+        if answers is None:
+            await self.wait_connected()
+            if self._core.level != MQTT_5:
+                raise ValueError(
+                    "MQTT 3.1.1 has no requests: publish and subscribe to topics of your own"
+                )
+            if self._answers is None:
+                topic = response_topic(self._core.response_information, self.client_id)
+                self._answers = self._core.subscribe(
+                    subscriptions([topic], 1, *_PLAIN), monotonic()
+                )
+                self._wake()
+            answers = self._answers
+        while not answers.is_ready and answers.error is None:
+            await self._wait_for(answers)
+        if answers.error is not None:
+            self._answers = None
+        return answers.result()
+
+    async def _answer(self, future: asyncio.Future[Message], answers: Consumer) -> Message:
+        """Wait for an answer; whoever is woken hands out all that have come."""
+        while not future.done():
+            self._hand_out(answers)
+            if not future.done():
+                answers.result()
+                await self._wait_for(answers)
+        return future.result()
+
+    def _hand_out(self, answers: Consumer) -> None:
+        message = self._take(answers)
+        while message is not None:
+            whose = self._requests.answered(message)
+            if whose is not None and not whose.done():
+                whose.set_result(message)
+            message.ack()
+            message = self._take(answers)
+
+    async def reply(
+        self,
+        message: Message,
+        payload: bytes | bytearray | memoryview | str = b"",
+        qos: int = 1,
+        *,
+        content_type: str | None = None,
+        user_properties: Sequence[tuple[str, str]] = _NO_USER_PROPERTIES,
+    ) -> Publication:
+        """Answer a request. Raises `ValueError` for a message that wants no answer, and what
+        `publish` raises."""
+        topic = message.response_topic
+        if topic is None:
+            raise ValueError(f"the message on {message.topic!r} has no response topic")
+        return await self.publish(
+            topic,
+            payload,
+            qos,
+            content_type=content_type,
+            correlation_data=message.correlation_data,
+            user_properties=user_properties,
+        )
 
     # Subscribing
 
