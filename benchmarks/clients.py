@@ -75,9 +75,7 @@ def flood(port: int, count: int) -> None:
 
 def start_flood(port: int, count: int) -> subprocess.Popen[bytes]:
     """The same in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, __file__, "--flood", f"{port}:{count}"]
-    )
+    return subprocess.Popen([sys.executable, __file__, "--flood", f"{port}:{count}"])
 
 
 # Ours
@@ -266,17 +264,14 @@ async def gmqtt_client(port: int, scenario: str, count: int) -> float:
     client.on_subscribe = lambda *_, **__: subscribed.set_result(None)
     await client.connect("127.0.0.1", port)
 
-    async def drained() -> None:
-        while await client._persistent_storage.is_empty is False:
-            await asyncio.sleep(0)
+    storage = client._persistent_storage  # it has no window of its own
+    forget = storage.remove_message_by_mid
 
-    acknowledged = client._remove_message_from_query
-
-    async def remove(mid: int) -> None:
-        await acknowledged(mid)
+    def acknowledged(mid: int) -> None:
+        forget(mid)
         window.release()
 
-    client._remove_message_from_query = remove
+    storage.remove_message_by_mid = acknowledged
     try:
         if scenario.endswith("publish"):
             qos = int(scenario[1])
@@ -289,7 +284,7 @@ async def gmqtt_client(port: int, scenario: str, count: int) -> float:
                     await asyncio.sleep(0)  # it has no other way to let its bytes out
             if qos == 0:
                 client.publish(TOPIC, PAYLOAD, qos=1)
-            await drained()
+            await storage.wait_empty()
             return time.perf_counter() - began
         client.subscribe(TOPIC, qos=1)
         await subscribed
@@ -336,7 +331,7 @@ def start_broker(folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     configuration = folder / "iotd.toml"
     configuration.write_text(_CONFIGURATION.format(port=port))
     broker = subprocess.Popen(
-        [sys.executable, "-m", "iotd", "serve", "--config", str(configuration)],
+        [sys.executable, "-m", "iotd", "serve", "--in-memory", "--config", str(configuration)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

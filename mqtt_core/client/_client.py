@@ -315,8 +315,7 @@ class Client:
         desk = self._desk
         connection = desk.connection
         if connection is None:
-            if self._state != DROPPING:
-                self._end(None)
+            self._end(None)
             return
         if desk.is_online:
             properties: Properties = NO_PROPERTIES
@@ -340,8 +339,8 @@ class Client:
             else:
                 self._drop(ConnectionLost(words), _RETRY, words)
         if self._state == DROPPING:
-            if connection is not None:
-                connection.eof(now)
+            assert connection is not None
+            connection.eof(now)
             self._desk.connection = None
             self._go_on(self._was_online, now)
 
@@ -660,10 +659,9 @@ class Client:
         connection.advance(now)
         if connection.state < CLOSING:
             return
-        why = "the server does not answer"
-        for event in connection.events():
-            if isinstance(event, ConnectionLostEvent):
-                why = event.why
+        event = connection.events()[-1]
+        assert isinstance(event, ConnectionLostEvent)
+        why = event.why
         error: MqttError = ConnectionLost(why)
         if self._state == GREETING:
             error = ConnectError(f"cannot connect to {self._server()}: {why}")

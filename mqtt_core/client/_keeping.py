@@ -113,7 +113,8 @@ class Keeper:
             self.failure = completion.reason
         elif isinstance(completion, Claimed):
             self._claimed(completion.record)
-        elif isinstance(completion, QueuePage):
+        else:
+            assert isinstance(completion, QueuePage)
             self.queued += completion.entries
             self._read_on(completion.entries)
 

@@ -126,7 +126,8 @@ class Outgoing:
             except LocalProtocolError as error:
                 raise ValueError(str(error)) from None
             self._check_response_topic(properties)
-            if extras is not None and extras.expiry_s >= 0:
+            assert extras is not None
+            if extras.expiry_s >= 0:
                 expires_at = now + extras.expiry_s
         message = Message(found, payload, qos, retain, extras)
         publication = Publication(message, qos, expires_at)

@@ -161,12 +161,12 @@ class Consumer(Waitable):
 
     def _drop_oldest(self) -> None:
         messages = self._messages
-        for at in range(len(messages)):
-            if messages[at].qos == 0:
-                self._qos0 -= 1
-                self._qos0_bytes -= messages[at].size_bytes
-                del messages[at]
-                return
+        at = 0
+        while messages[at].qos:
+            at += 1
+        self._qos0 -= 1
+        self._qos0_bytes -= messages[at].size_bytes
+        del messages[at]
 
     def take(self) -> Message | None:
         """The next message, None where none waits."""
@@ -343,10 +343,9 @@ class Subscriptions:
             self._to_send.append(topic_filter)
 
     def _forget(self, topic_filter: Filter) -> None:
-        if self._filters.get(topic_filter.utf8) is topic_filter:
-            del self._filters[topic_filter.utf8]
+        del self._filters[topic_filter.utf8]
         self._patterns.pop(topic_filter, None)
-        self._by_identifier.pop(topic_filter.identifier, None)
+        del self._by_identifier[topic_filter.identifier]
 
     # To the server
 
@@ -434,12 +433,11 @@ class Subscriptions:
 
     def end(self, consumer: Consumer, error: MqttError) -> None:
         """No more messages will come; those that are here can still be taken."""
-        if consumer.error is None:
-            consumer.error = error
-            for each in consumer.filters:
-                self._leave(each, consumer)
-            self._version += 1
-            self._desk.told.tell(consumer)
+        consumer.error = error
+        for each in consumer.filters:
+            self._leave(each, consumer)
+        self._version += 1
+        self._desk.told.tell(consumer)
 
     # From one connection to the next
 
@@ -480,13 +478,13 @@ class Subscriptions:
         an earlier run of the program.
         """
         properties = packet.properties
-        if properties:
+        if properties:  # no topic alias: none was allowed to the server
             if len(properties) == 1:
-                identifier, value = properties[0]
-                if identifier == SUBSCRIPTION_IDENTIFIER and isinstance(value, int):
-                    only = self._by_identifier.get(value)
-                    if only is not None:
-                        return only.consumers
+                value = properties[0][1]
+                assert isinstance(value, int)
+                only = self._by_identifier.get(value)
+                if only is not None:
+                    return only.consumers
             answered = self._by_identifiers(properties)
             if answered is not None:
                 return answered
@@ -502,9 +500,8 @@ class Subscriptions:
     def _by_identifiers(self, properties: Properties) -> list[Consumer] | None:
         """The consumers that subscription identifiers name; None where none is of this run."""
         found: list[Consumer] | None = None
-        for identifier, value in properties:
-            if identifier != SUBSCRIPTION_IDENTIFIER or not isinstance(value, int):
-                continue
+        for _, value in properties:
+            assert isinstance(value, int)
             if self._first_identifier <= value < self._next_identifier:
                 if found is None:
                     found = []

@@ -34,11 +34,6 @@ class Told:
             what.waiter = None
             self._waiters.append(waiter)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody is to be told."""
-        return not self._waiters
-
     def take(self) -> list[object]:
         """All of them, in order."""
         waiters = self._waiters

@@ -26,7 +26,9 @@ from mqtt_core.client import (
     Settings,
     StoreFailed,
 )
+from mqtt_core.client._keeping import Step
 from mqtt_core.properties import MESSAGE_EXPIRY_INTERVAL
+from mqtt_core.store import Write
 from tests.core import wire, wire5
 from tests.core.wire5 import prop
 from tests.line import Hand, settings
@@ -130,6 +132,10 @@ def test_what_waited_waits_after_a_restart() -> None:
         hand.publish("t", b"%d" % n, 1 + n % 2)
     taken_back = hand.publish("t", b"no", 1)
     assert hand.client.cancel(taken_back)
+    requests = hand.client.take_requests()
+    assert all(isinstance(each, Write) for each in requests)
+    for each in requests:
+        hand.engine.submit(each)
     hand.store()
     again = Kept(hand.engine, limits)
     assert again.client.pending_messages == 3
@@ -313,11 +319,21 @@ def test_the_identifier_of_a_message_that_cannot_be_stored_is_free() -> None:
         RefusingEngine(MemoryEngine(Limits()), writes(Append)),
         settings(session_expiry_s=60, max_inflight_messages=1),
     )
-    unsent = [hand.publish("t", b"1", 1), hand.publish("t", b"2", 1)]
+    unsent = [hand.publish("t", b"%d" % n, 1) for n in range(3)]
     assert hand.client.cancel(unsent[1])
     hand.store()
     assert isinstance(unsent[0].error, StoreFailed)
     assert unsent[1].error is None
+    assert isinstance(unsent[2].error, StoreFailed)
+
+
+def test_a_message_without_an_identifier_that_cannot_be_stored() -> None:
+    engine = RefusingEngine(MemoryEngine(Limits()), 3)  # behind the claim and the first message
+    hand = Kept(engine, settings(session_expiry_s=60, max_inflight_messages=1))
+    first, second = hand.publish("t", b"1", 1), hand.publish("t", b"2", 1)
+    hand.store()
+    assert not first.is_done
+    assert isinstance(second.error, StoreFailed)
 
 
 def test_a_pubrec_that_cannot_be_stored_is_asked_for_once_more_after_a_restart() -> None:
@@ -364,6 +380,13 @@ def test_a_store_that_fails_when_all_is_over_changes_nothing() -> None:
 def test_a_store_needs_a_session_that_lasts() -> None:
     with pytest.raises(ValueError, match="give client_id and session_expiry_s"):
         Client(settings(), random.Random(0).randbytes, 0.0, has_store=True)
+
+
+def test_a_step_says_what_it_does() -> None:
+    with pytest.raises(NotImplementedError):
+        Step().stored(0.0)
+    with pytest.raises(NotImplementedError):
+        Step().refused("", 0.0)
 
 
 # Crashes

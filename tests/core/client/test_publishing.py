@@ -88,6 +88,12 @@ def test_qos_2_is_done_when_its_exchange_is_complete(level: int) -> None:
     assert publication.is_done
 
 
+def test_what_it_does_is_counted() -> None:
+    hand = online()
+    hand.publish()
+    assert hand.client.counters.as_dict()["published"] == 1
+
+
 def test_the_servers_reason_is_told() -> None:
     hand = online()
     first = hand.publish("t", b"x", 1)
@@ -189,6 +195,15 @@ def test_what_is_handed_over_at_once_is_bounded() -> None:
     assert len(wire5.publishes(first)) == 3
     assert all(each.is_done for each in published)
     assert len(wire5.publishes(hand.sent())) == 3
+
+
+def test_more_topics_than_the_cache_has_room_for() -> None:
+    hand = online(topic_cache_bytes=8_192)
+    for _ in range(2):
+        for n in range(20):
+            hand.publish(f"t/{n}")
+            hand.publish(f"t/{n}")
+    assert len(wire5.publishes(hand.sent())) == 80
 
 
 def test_a_large_payload_is_not_copied() -> None:

@@ -229,6 +229,15 @@ def test_two_consumers_that_ask_at_once_are_both_answered() -> None:
     assert third.is_ready
 
 
+def test_each_consumer_waits_for_all_of_its_own_filters() -> None:
+    hand = Hand()
+    both, one = hand.subscribe(("a", 0), ("b", 0)), hand.subscribe(("a", 0))
+    hand.accept()
+    hand.give(wire5.suback(1, 0))
+    assert not both.is_ready
+    assert one.is_ready
+
+
 def test_one_filter_has_one_set_of_options() -> None:
     hand = online()
     hand.subscribe(Subscription("a", 0, no_local=True))
@@ -386,12 +395,44 @@ def test_unsubscribing_acknowledges_what_was_not_taken() -> None:
     assert hand.client.counters.dropped_unclaimed == 1
 
 
+def test_a_subscription_is_over_when_its_last_filter_is() -> None:
+    hand = online()
+    consumer = subscribed(hand, "a", "b")
+    hand.client.unsubscribe(consumer, hand.now)
+    consumer.waiter = "me"
+    hand.give(wire5.unsuback(3, 0))
+    assert hand.client.take_told() == []
+    hand.give(wire5.unsuback(4, 0))
+    assert hand.client.take_told() == ["me"]
+
+
 def test_unsubscribing_before_the_server_has_been_asked() -> None:
     hand = Hand()
     consumer = hand.subscribe(("t", 0))
     hand.client.unsubscribe(consumer, hand.now)
     assert consumer.is_gone
     assert hand.accept() == b""
+
+
+def test_unsubscribing_before_the_socket_has_taken_the_question() -> None:
+    hand = online()
+    hand.client.set_writable(False, hand.now)
+    hand.client.unsubscribe(hand.subscribe(("t", 0)), hand.now)
+    hand.client.set_writable(True, hand.now)
+    assert hand.sent() == b""
+
+
+def test_a_connection_that_breaks_takes_its_questions_with_it() -> None:
+    hand = online()
+    asked = hand.subscribe(("t", 0))
+    hand.client.unsubscribe(asked, hand.now)
+    hand.client.set_writable(False, hand.now)
+    kept = hand.subscribe(("u", 0))
+    hand.cut()
+    hand.come_back()
+    assert hand.accept() == wire5.subscribe(3, ("u", 0), properties=ident(2))
+    assert asked.is_gone
+    assert not kept.is_ready
 
 
 def test_unsubscribing_while_the_server_is_asked() -> None:
