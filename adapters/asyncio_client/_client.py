@@ -17,19 +17,19 @@ from typing import Final, Self, final
 
 from adapters.asyncio_client._link import GATHER_BYTES, Link, open_link
 from adapters.asyncio_client._messages import Messages
+from adapters.asyncio_client._requests import Requests
+from adapters.asyncio_client._store import Store
 from adapters.client_common import (
-    RequestTable,
     Version,
     Will,
     make_settings,
     message_properties,
     open_store,
     payload_bytes,
-    response_topic,
     subscriptions,
 )
 from adapters.stages import AddressError, why_not_connected
-from mqtt_core import MQTT_5, NO_PROPERTIES, Properties
+from mqtt_core import NO_PROPERTIES, Properties
 from mqtt_core.client import (
     WRITTEN,
     ClientClosed,
@@ -41,14 +41,12 @@ from mqtt_core.client import (
     Message,
     Publication,
     Reconnect,
-    StoreFailed,
 )
 from mqtt_core.client import Client as Core
 from mqtt_core.store import Engine
 
 _RECONNECT: Final = Reconnect()
 _VERSIONS: Final = {5: "5", 4: "3.1.1"}
-_PLAIN: Final = (False, False, 2)  # answers are never retained
 _NO_USER_PROPERTIES: Final[tuple[tuple[str, str], ...]] = ()
 _TIMER_SLACK_S: Final = 0.001  # loops round to milliseconds; waking early would mean waking twice
 
@@ -78,15 +76,12 @@ class Client:
 
     __slots__ = (
         "_address",
-        "_answers",
         "_core",
         "_deadline",
         "_ended",
-        "_engine",
         "_fault",
         "_idle",
         "_is_due",
-        "_is_store_closed",
         "_link",
         "_loop",
         "_on_state",
@@ -94,6 +89,7 @@ class Client:
         "_opening",
         "_requests",
         "_settings",
+        "_store",
         "_timer",
         "_tls",
     )
@@ -137,14 +133,15 @@ class Client:
         )
         self._tls: Final = tls
         self._on_state: Final = on_state
-        self._engine: Final[Engine | None] = open_store(store)
+        engine = open_store(store)
         self._core: Final = Core(
             self._settings,
             os.urandom,
             monotonic(),
-            has_store=self._engine is not None,
-            last_number=0 if self._engine is None else self._engine.last_number,
+            has_store=engine is not None,
+            last_number=0 if engine is None else engine.last_number,
         )
+        self._store: Final = None if engine is None else Store(engine, self._core)
         self._core.set_acknowledger(self._acknowledge)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._link: Link | None = None
@@ -152,11 +149,9 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
         self._is_due = False
-        self._is_store_closed = False
         self._fault: Exception | None = None
         self._online: list[asyncio.Future[None]] = []  # who waits for a connection
-        self._answers: Consumer | None = None
-        self._requests: Final[RequestTable[asyncio.Future[Message]]] = RequestTable()
+        self._requests: Final = Requests(self)
         self._idle: list[asyncio.Future[None]] = []  # who waits until nothing is to be sent
         self._ended: list[asyncio.Future[None]] = []
 
@@ -169,8 +164,8 @@ class Client:
             raise ClientClosed("the client was connected before: make a new one")
         self._loop = asyncio.get_running_loop()
         self._core.start(monotonic())
-        if self._engine is not None:
-            self._engine.start(self._engine_answered)
+        if self._store is not None:
+            self._store.start(self._loop, self._turn)
         self._turn()
         try:
             await self.wait_connected()
@@ -233,43 +228,8 @@ class Client:
                 raise
         if self._timer is not None:
             self._timer.cancel()
-        await self._close_store()
-
-    async def _close_store(self) -> None:
-        """Store what there is to be stored; that is done whether or not somebody waits for it."""
-        engine = self._engine
-        if engine is not None and not self._is_store_closed:
-            self._is_store_closed = True
-            self._serve_store(engine)
-            closing = asyncio.ensure_future(asyncio.to_thread(engine.close))
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                await asyncio.wait([closing])
-                raise
-            except OSError as error:
-                raise StoreFailed(f"not all could be stored: {error}") from error
-
-    def _engine_answered(self) -> None:
-        """The engine has completions; from any thread."""
-        if self._loop is not None:
-            try:
-                self._loop.call_soon_threadsafe(self._turn)
-            except RuntimeError:
-                pass  # the loop is closed, and so is the client
-
-    def _serve_store(self, engine: Engine) -> None:
-        """Carry requests to the engine and answers back, until neither has any."""
-        core = self._core
-        while True:
-            requests = core.take_requests()
-            for request in requests:
-                engine.submit(request)
-            completions = engine.take_completions()
-            for completion in completions:
-                core.completed(completion, monotonic())
-            if not requests and not completions:
-                return
+        if self._store is not None:
+            await self._store.close()
 
     async def wait_connected(self) -> None:
         """Wait until the client is connected. Raises `ClientClosed` where that will not be."""
@@ -472,9 +432,8 @@ class Client:
         already, and what `publish` and `subscribe` raise.
         """
         async with asyncio.timeout(timeout):
-            answers = await self._answers_to()
-            future: asyncio.Future[Message] = self._running_loop().create_future()
-            correlation = self._requests.add(future)
+            answers = await self._requests.subscription()
+            asked = self._requests.add()
             try:
                 await self.publish(
                     topic,
@@ -483,52 +442,12 @@ class Client:
                     expiry_s=expiry_s,
                     content_type=content_type,
                     response_topic=answers.topic_filters[0],
-                    correlation_data=correlation,
+                    correlation_data=asked.correlation,
                     user_properties=user_properties,
                 )
-                return await self._answer(future, answers)
+                return await self._requests.answer(asked, answers)
             finally:
-                self._requests.remove(correlation)
-
-    async def _answers_to(self) -> Consumer:
-        """The subscription to answers, made once."""
-        answers = self._answers
-        if answers is None:
-            await self.wait_connected()
-            if self._core.level != MQTT_5:
-                raise ValueError(
-                    "MQTT 3.1.1 has no requests: publish and subscribe to topics of your own"
-                )
-            if self._answers is None:
-                topic = response_topic(self._core.response_information, self.client_id)
-                self._answers = self._core.subscribe(
-                    subscriptions([topic], 1, *_PLAIN), monotonic()
-                )
-                self._wake()
-            answers = self._answers
-        while not answers.is_ready and answers.error is None:
-            await self._wait_for(answers)
-        if answers.error is not None:
-            self._answers = None
-        return answers.result()
-
-    async def _answer(self, future: asyncio.Future[Message], answers: Consumer) -> Message:
-        """Wait for an answer; whoever is woken hands out all that have come."""
-        while not future.done():
-            self._hand_out(answers)
-            if not future.done():
-                answers.result()
-                await self._wait_for(answers)
-        return future.result()
-
-    def _hand_out(self, answers: Consumer) -> None:
-        message = self._take(answers)
-        while message is not None:
-            whose = self._requests.answered(message)
-            if whose is not None and not whose.done():
-                whose.set_result(message)
-            message.ack()
-            message = self._take(answers)
+                self._requests.remove(asked)
 
     async def reply(
         self,
@@ -644,8 +563,8 @@ class Client:
         """Send what there is, tell who waits, and do as the core wants."""
         self._is_due = False
         core = self._core
-        if self._engine is not None and not self._is_store_closed:
-            self._serve_store(self._engine)
+        if self._store is not None:
+            self._store.serve()
         link = self._link
         if link is not None:
             self._flush(link)
