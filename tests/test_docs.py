@@ -19,7 +19,14 @@ pytestmark = pytest.mark.source
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the generators are no part of what is installed
 
-from tools import architecture, doctor, includes, properties, states  # noqa: E402 (needs the path)
+from tools import (  # noqa: E402 (needs the path)
+    architecture,
+    client_limits,
+    doctor,
+    includes,
+    properties,
+    states,
+)
 from tools._page import PageError, finish, table, with_parts  # noqa: E402
 
 FOREIGN_FOLDERS: Final = {"build", "dist", "node_modules"}
@@ -92,7 +99,9 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "generator", [states, properties, architecture, includes, doctor], ids=lambda m: m.__name__
+    "generator",
+    [states, properties, architecture, includes, doctor, client_limits],
+    ids=lambda m: m.__name__,
 )
 def test_generated_pages_are_fresh(generator: object, capsys: pytest.CaptureFixture[str]) -> None:
     code = generator.main(["--check"])  # type: ignore[attr-defined]  # a module of tools
