@@ -1,8 +1,4 @@
-"""The client on asyncio: sockets, timers and futures around `mqtt_core.client`, and no rule.
-
-Whatever is asked of the core marks the client as due, and one turn of the loop sends it all.
-What somebody waits for is a future that hangs on the core's own object.
-"""
+"""The client on asyncio, as a program sees it: words around `mqtt_core.client`, and no rule."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self, final
 
-from adapters.asyncio_client._link import GATHER_BYTES, Link, open_link
+from adapters.asyncio_client._drive import Drive
 from adapters.asyncio_client._messages import Messages
 from adapters.asyncio_client._requests import Requests
 from adapters.asyncio_client._store import Store
@@ -28,7 +24,6 @@ from adapters.client_common import (
     payload_bytes,
     subscriptions,
 )
-from adapters.stages import AddressError, why_not_connected
 from mqtt_core import NO_PROPERTIES, Properties
 from mqtt_core.client import (
     WRITTEN,
@@ -74,25 +69,7 @@ class Client:
     used.
     """
 
-    __slots__ = (
-        "_address",
-        "_core",
-        "_deadline",
-        "_ended",
-        "_fault",
-        "_idle",
-        "_is_due",
-        "_link",
-        "_loop",
-        "_on_state",
-        "_online",
-        "_opening",
-        "_requests",
-        "_settings",
-        "_store",
-        "_timer",
-        "_tls",
-    )
+    __slots__ = ("_core", "_drive", "_requests", "_settings")
 
     def __init__(
         self,
@@ -115,7 +92,7 @@ class Client:
         on_state: Callable[[Event], None] | None = None,
         limits: ClientLimits | None = None,
     ) -> None:
-        self._address, self._settings = make_settings(
+        address, self._settings = make_settings(
             url,
             client_id=client_id,
             username=username,
@@ -131,8 +108,6 @@ class Client:
             mechanism=mechanism,
             limits=limits,
         )
-        self._tls: Final = tls
-        self._on_state: Final = on_state
         engine = open_store(store)
         self._core: Final = Core(
             self._settings,
@@ -141,41 +116,30 @@ class Client:
             has_store=engine is not None,
             last_number=0 if engine is None else engine.last_number,
         )
-        self._store: Final = None if engine is None else Store(engine, self._core)
+        store_of_core = None if engine is None else Store(engine, self._core)
         self._core.set_acknowledger(self._acknowledge)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._link: Link | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline: float | None = None
-        self._is_due = False
-        self._fault: Exception | None = None
-        self._online: list[asyncio.Future[None]] = []  # who waits for a connection
+        self._drive: Final = Drive(
+            self._core, address, self._settings.limits, tls, store_of_core, on_state
+        )
         self._requests: Final = Requests(self)
-        self._idle: list[asyncio.Future[None]] = []  # who waits until nothing is to be sent
-        self._ended: list[asyncio.Future[None]] = []
 
     # Life
 
     async def connect(self) -> None:
         """Connect. Raises `ConnectError`, of which `ConnectionRefused` is one; cancelled, nothing
         is left running. Once for each client."""
-        if self._loop is not None:
+        if self._drive.is_started:
             raise ClientClosed("the client was connected before: make a new one")
-        self._loop = asyncio.get_running_loop()
-        self._core.start(monotonic())
-        if self._store is not None:
-            self._store.start(self._loop, self._turn)
-        self._turn()
+        self._drive.start()
         try:
             await self.wait_connected()
         except ClientClosed as closed:
-            await self._stop()
+            await self._drive.stop()
             if closed.__cause__ is None:
                 raise
             raise closed.__cause__ from None
         except BaseException:
-            await self._stop()
+            await self._drive.stop()
             raise
 
     async def close(self) -> None:
@@ -184,7 +148,7 @@ class Client:
         Messages that are still to be sent or acknowledged get `close_timeout_s`. Whoever waits
         for anything then gets `ClientClosed`, and iterations over messages end.
         """
-        if self._loop is None:
+        if not self._drive.is_started:
             self._core.disconnect(monotonic())
             return
         try:
@@ -194,7 +158,7 @@ class Client:
         except (TimeoutError, ClientClosed):
             pass  # they end with ClientClosed, as said
         finally:
-            await self._stop()
+            await self._drive.stop()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -209,33 +173,11 @@ class Client:
         if kind is None:
             await self.close()
         else:
-            await self._stop()
-
-    async def _stop(self) -> None:
-        """Disconnect and wait for it; cancelled or not, nothing is left running."""
-        self._core.disconnect(monotonic())
-        self._turn()
-        opening = self._opening
-        if opening is not None:
-            opening.cancel()
-            await asyncio.wait([opening])
-        link = self._link
-        if link is not None:
-            try:
-                await link.wait_gone()
-            except asyncio.CancelledError:
-                link.abort()
-                raise
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._store is not None:
-            await self._store.close()
+            await self._drive.stop()
 
     async def wait_connected(self) -> None:
         """Wait until the client is connected. Raises `ClientClosed` where that will not be."""
-        while not self._core.is_online:
-            self._check_running()
-            await self._wait_in(self._online)
+        await self._drive.wait_online()
 
     async def re_authenticate(self) -> None:
         """Log in again on the same connection (4.12.1 of MQTT 5.0), before a credential ends, say.
@@ -244,12 +186,11 @@ class Client:
         connection ends.
         """
         self._core.re_authenticate(monotonic())
-        self._wake()
+        self._drive.wake()
 
     async def wait_closed(self) -> None:
         """Wait until the client has ended. Raises its error, if it was not the program's wish."""
-        while not self._core.has_ended:
-            await self._wait_in(self._ended)
+        await self._drive.wait_ended()
         if self._core.error is not None:
             raise self._core.error
 
@@ -258,29 +199,7 @@ class Client:
 
         Raises `ClientClosed`.
         """
-        while self._core.pending_messages or self._core.in_flight:
-            self._check_running()
-            await self._wait_in(self._idle)
-
-    async def _wait_in(self, waiting: list[asyncio.Future[None]]) -> None:
-        future = self._running_loop().create_future()
-        waiting.append(future)
-        try:
-            await future
-        finally:
-            if future in waiting:
-                waiting.remove(future)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            raise ClientClosed("the client is not connected yet: `async with Client(...)`")
-        return self._loop
-
-    def _check_running(self) -> None:
-        if self._core.has_ended:
-            closed = ClientClosed("the client is closed: make a new one")
-            closed.__cause__ = self._fault or self._core.error
-            raise closed
+        await self._drive.wait_idle()
 
     # What it is like
 
@@ -357,20 +276,20 @@ class Client:
                 expiry_s, content_type, response_topic, correlation_data, user_properties
             )
         publication = self._core.publish(topic, payload, qos, retain, monotonic(), properties, True)
-        if not self._is_due:
-            self._wake()
+        if not self._drive.is_due:
+            self._drive.wake()
         if publication is WRITTEN:
             return publication
         if not publication.is_done:
             if self._core.is_full:
-                self._turn()
+                self._drive.turn()
             await self._published(publication)
         return publication.result()
 
     async def _published(self, publication: Publication) -> None:
         try:
             while not publication.is_done:
-                await self._wait_for(publication)
+                await self._drive.wait_for(publication)
         except BaseException:
             self._core.cancel(publication)
             raise
@@ -400,15 +319,15 @@ class Client:
             expiry_s, content_type, response_topic, correlation_data, user_properties
         )
         publication = self._core.publish(topic, payload, qos, retain, monotonic(), properties)
-        if not self._is_due:
-            self._wake()
+        if not self._drive.is_due:
+            self._drive.wake()
         return publication
 
     async def wait(self, publication: Publication) -> Publication:
         """Wait for a message of `publish_nowait`. Raises what `publish` does; cancelled, the
         message stays as it is."""
         while not publication.is_done:
-            await self._wait_for(publication)
+            await self._drive.wait_for(publication)
         return publication.result()
 
     # Requests
@@ -490,205 +409,31 @@ class Client:
         """
         asked = subscriptions(filters, qos, no_local, retain_as_published, retain_handling)
         consumer = self._core.subscribe(asked, monotonic())
-        self._wake()
+        self._drive.wake()
         try:
             while not consumer.is_ready and consumer.error is None:
-                await self._wait_for(consumer)
+                await self._drive.wait_for(consumer)
         except BaseException:
             self._core.unsubscribe(consumer, monotonic())
-            self._wake()
+            self._drive.wake()
             raise
         consumer.result()
         return Messages(self, consumer)
 
     async def _unsubscribe(self, consumer: Consumer) -> None:
         self._core.unsubscribe(consumer, monotonic())
-        self._wake()
+        self._drive.wake()
         while not consumer.is_gone and self._core.is_online:
-            await self._wait_for(consumer)
+            await self._drive.wait_for(consumer)
 
     def _take(self, consumer: Consumer) -> Message | None:
         core = self._core
         message = core.take(consumer, monotonic())
-        if message is not None and message.qos and not self._is_due:
-            self._wake()
+        if message is not None and message.qos and not self._drive.is_due:
+            self._drive.wake()
         return message
 
     def _acknowledge(self, message: Message) -> None:
         """`Message.ack` of the program."""
         self._core.acknowledge(message, monotonic())
-        self._wake()
-
-    async def _wait_for(self, what: Publication | Consumer) -> None:
-        """Wait until there is something to look at; those who wait for the same share a future."""
-        shared = what.waiter
-        if isinstance(shared, asyncio.Future):
-            await asyncio.wait([shared])
-            return
-        future = self._running_loop().create_future()
-        what.waiter = future
-        try:
-            await future
-        finally:
-            if what.waiter is future:
-                what.waiter = None
-
-    # The turn
-
-    def _wake(self) -> None:
-        """Let a turn be made before the loop sleeps."""
-        if not self._is_due and self._loop is not None:
-            self._is_due = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        """One turn; a fault in it ends the client, and says so."""
-        try:
-            self._make_turn()
-        except Exception as error:  # noqa: BLE001  of `on_state`, or ours
-            self._end_by_fault(error)
-
-    def _end_by_fault(self, error: Exception) -> None:
-        if self._fault is None and self._loop is not None:
-            self._fault = error
-            self._loop.call_exception_handler(
-                {"message": "the MQTT client ends by a fault", "exception": error}
-            )
-            self._core.disconnect(monotonic())
-            if self._link is not None:
-                self._link.abort()
-            self._wake()
-
-    def _make_turn(self) -> None:
-        """Send what there is, tell who waits, and do as the core wants."""
-        self._is_due = False
-        core = self._core
-        if self._store is not None:
-            self._store.serve()
-        link = self._link
-        if link is not None:
-            self._flush(link)
-            if core.wants_close:
-                link.close()
-            else:
-                link.read(core.wants_read)
-        _tell(core.take_told())
-        for event in core.events():
-            if self._on_state is not None:
-                self._on_state(event)
-        if core.wants_transport and self._opening is None and self._loop is not None:
-            self._opening = self._loop.create_task(self._open())
-        if self._online and (core.is_online or core.has_ended):
-            _tell_all(self._online)
-        if self._idle and not (core.pending_messages or core.in_flight):
-            _tell_all(self._idle)
-        if core.has_ended:
-            _tell_all(self._idle)
-            _tell_all(self._ended)
-        self._arm()
-
-    def _flush(self, link: Link) -> None:
-        core = self._core
-        now = monotonic()
-        while link.is_writable:
-            data = core.data_to_send(now)
-            if not data:
-                return
-            pieces = [data]
-            size = len(data)
-            while size < GATHER_BYTES:
-                data = core.data_to_send(now)
-                if not data:
-                    break
-                pieces.append(data)
-                size += len(data)
-            link.write(pieces)
-
-    def _arm(self) -> None:
-        """Have the timer fire when the core wants it; one that fires early is armed again."""
-        deadline = self._core.next_deadline()
-        timer = self._timer
-        if timer is not None:
-            if deadline is None or (self._deadline is not None and deadline < self._deadline):
-                timer.cancel()
-            else:
-                return
-        self._timer = None
-        if deadline is not None and self._loop is not None:
-            self._deadline = deadline
-            delay_s = max(0.0, deadline - monotonic()) + _TIMER_SLACK_S
-            self._timer = self._loop.call_later(delay_s, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        self._core.advance(monotonic())
-        self._turn()
-
-    # Connections
-
-    async def _open(self) -> None:
-        """Open a connection, and tell the core."""
-        address = self._address
-        limits = self._settings.limits
-        core = self._core
-        try:
-            if core.server_reference:
-                address = address.elsewhere(core.server_reference)
-            async with asyncio.timeout(limits.connect_timeout_s):
-                link = await open_link(address, self, self._tls, limits.max_packet_size_bytes)
-        except (OSError, TimeoutError, AddressError, ImportError) as error:
-            self._opening = None
-            core.open_failed(why_not_connected(error, address), monotonic())
-        except asyncio.CancelledError:
-            self._opening = None
-            raise
-        else:
-            self._opening = None
-            if not core.wants_transport:
-                link.abort()
-            elif link.hand_over():
-                self._link = link
-                core.opened(monotonic())
-                core.set_writable(link.is_writable, monotonic())
-                early = link.take_early()
-                if early:
-                    core.receive_data(early, monotonic())
-            else:
-                core.open_failed("the server has closed the connection", monotonic())
-        self._turn()
-
-    def link_received(self, data: bytes) -> None:
-        """`Owner`: bytes have come."""
-        self._core.receive_data(data, monotonic())
-        self._turn()
-
-    def link_writable(self, is_writable: bool) -> None:
-        """`Owner`: whether the transport takes more."""
-        self._core.set_writable(is_writable, monotonic())
-        if is_writable:
-            self._wake()
-
-    def link_lost(self, link: Link, why: str) -> None:
-        """`Owner`: the connection is over."""
-        if link is self._link:
-            self._link = None
-            self._core.eof(why, monotonic())
-            self._turn()
-
-    def link_failed(self, link: Link, error: Exception) -> None:
-        """`Owner`: a fault of ours; the client ends with it."""
-        self._end_by_fault(error)
-
-
-def _tell(waiters: list[object]) -> None:
-    for waiter in waiters:
-        assert isinstance(waiter, asyncio.Future)
-        if not waiter.done():
-            waiter.set_result(None)
-
-
-def _tell_all(waiting: list[asyncio.Future[None]]) -> None:
-    for future in waiting:
-        if not future.done():
-            future.set_result(None)
-    waiting.clear()
+        self._drive.wake()

@@ -71,7 +71,7 @@ class Messages:
                 if consumer.error is None:
                     raise ClientClosed("the subscription was ended by unsubscribe()")
                 raise consumer.error
-            await self._client._wait_for(consumer)
+            await self._client._drive.wait_for(consumer)
 
     async def unsubscribe(self) -> None:
         """End the subscription; messages that were not taken are dropped, and counted."""

@@ -53,10 +53,10 @@ class Requests:
                 )
             topic = response_topic(core.response_information, core.client_id)
             self._answers = core.subscribe(subscriptions([topic], *_ANSWERS), monotonic())
-            client._wake()
+            client._drive.wake()
         answers = self._answers
         while not answers.is_ready and answers.error is None:
-            await client._wait_for(answers)
+            await client._drive.wait_for(answers)
         if answers.error is not None:
             self._answers = None
         return answers.result()
@@ -77,7 +77,7 @@ class Requests:
             self._hand_out(answers)
             if not future.done():
                 answers.result()
-                await self._client._wait_for(answers)
+                await self._client._drive.wait_for(answers)
         return future.result()
 
     def _hand_out(self, answers: Consumer) -> None:

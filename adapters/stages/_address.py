@@ -138,10 +138,8 @@ def why_not_connected(error: BaseException, address: ServerAddress) -> str:
             "trust its certificate: tls=ssl.create_default_context(cafile=...)"
         )
     if isinstance(error, ssl.SSLError):
-        return (
-            f"TLS does not come about ({error.reason or error}); is it a TLS port "
-            f"({PORTS['mqtts']} by custom)?"
-        )
+        reason = getattr(error, "reason", None) or error
+        return f"TLS does not come about ({reason}); is it a TLS port ({PORTS['mqtts']} by custom)?"
     if isinstance(error, TimeoutError):
         return "no answer in time; check the host, the port, and the firewalls between"
     if isinstance(error, socket.gaierror):
