@@ -171,8 +171,8 @@ class Incoming:
 
     def _release(self, receipt: Receipt, now: float) -> None:
         receipt.open -= 1
-        if receipt.open:
-            return
+        if receipt.open or self._receipts.get(receipt.packet_id) is not receipt:
+            return  # others are to take it, or the session that it belonged to is lost
         keeper = self._desk.keeper
         if receipt.qos == 2 and keeper.is_on:
             receipt.is_storing = True

@@ -271,6 +271,24 @@ def test_a_lost_session_is_forgotten_by_the_store_as_well() -> None:
     assert again.client.counters.repeats == 0
 
 
+def test_a_message_of_a_lost_session_leaves_no_trace_in_the_store() -> None:
+    hand = Kept()
+    hand.accept()
+    consumer = hand.subscribe(("t", 2))
+    hand.sent()
+    hand.give(wire5.publish("t", b"old", 2, 9))
+    hand.cut()
+    hand.come_back()
+    hand.accept()
+    assert hand.payloads(consumer) == [b"old"]
+    hand.store()
+    again = hand.again()
+    again.accept(present=True)
+    consumer = again.subscribe(("t", 2))
+    again.give(wire5.publish("t", b"new", 2, 9))
+    assert again.payloads(consumer) == [b"new"]
+
+
 def test_messages_that_cannot_be_sent_leave_the_store() -> None:
     hand = Kept()
     expiring = hand.publish("t", b"1", 1, False, ((MESSAGE_EXPIRY_INTERVAL, 1),))
