@@ -360,6 +360,7 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--share", type=float, default=1.0, help="of the messages, for a short run")
     parser.add_argument("--only", nargs="*", choices=COUNTS, default=list(COUNTS))
     parser.add_argument("--clients", nargs="*", choices=CLIENTS, default=list(CLIENTS))
     parser.add_argument("--json", type=Path)
@@ -388,9 +389,8 @@ def main() -> int:
                 for _ in range(options.rounds):
                     for client in clients:
                         slower = 1 if client.startswith("iotd") else SLOWER
-                        rates[client].append(
-                            one(client, port, scenario, COUNTS[scenario] // slower)
-                        )
+                        count = max(10, int(COUNTS[scenario] * options.share) // slower)
+                        rates[client].append(one(client, port, scenario, count))
         finally:
             broker.terminate()
             broker.wait()

@@ -34,3 +34,19 @@ def test_a_snippet_runs(snippet: str) -> None:
         port = server.address[1]
         program = snippet.replace("mqtt://localhost", f"mqtt://localhost:{port}")
         subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_clients_prints_its_table() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "clients.py"), "--rounds", "1"]
+    command += ["--share", "0.01", "--clients", "iotd"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
+    rows = [line.split() for line in result.stdout.splitlines()[1:]]
+    assert [row[0] for row in rows] == [
+        "q0-publish",
+        "q1-publish",
+        "q2-publish",
+        "receive",
+        "round-trip",
+    ]
+    assert all(float(row[1].replace(",", "")) > 0 for row in rows)
