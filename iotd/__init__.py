@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from adapters.asyncio_client import Client, Messages
     from adapters.asyncio_server import Server, ThreadedServer
     from adapters.client_common import Will
+    from adapters.security import ScramClient
     from adapters.transport import (
         ListenError,
         NotServingError,
@@ -62,6 +63,7 @@ __all__ = [
     "QueueFull",
     "Reconnect",
     "RecoveryError",
+    "ScramClient",
     "Server",
     "StoreFailed",
     "SubscribeError",
@@ -92,6 +94,7 @@ _SOURCES: Final = {
     "QueueFull": "mqtt_core.client",
     "Reconnect": "mqtt_core.client",
     "RecoveryError": "adapters.transport",
+    "ScramClient": "adapters.security",
     "Server": "adapters.asyncio_server",
     "StoreFailed": "mqtt_core.client",
     "SubscribeError": "adapters.transport",

@@ -14,7 +14,7 @@ from typing import Final, final
 
 from adapters.asyncio_client._link import GATHER_BYTES, Link, open_link
 from adapters.asyncio_client._store import Store
-from adapters.stages import AddressError, ServerAddress, why_not_connected
+from adapters.stages import ServerAddress, why_not_connected
 from mqtt_core.client import Client as Core
 from mqtt_core.client import ClientClosed, ClientLimits, Consumer, Event, Publication
 
@@ -266,12 +266,12 @@ class Drive:
                 address = address.elsewhere(core.server_reference)
             async with asyncio.timeout(limits.connect_timeout_s):
                 link = await open_link(address, self, self._tls, limits.max_packet_size_bytes)
-        except (OSError, TimeoutError, AddressError, ImportError) as error:
-            self._opening = None
-            core.open_failed(why_not_connected(error, address), monotonic())
         except asyncio.CancelledError:
             self._opening = None
             raise
+        except Exception as error:  # noqa: BLE001  whatever it is, there is no connection
+            self._opening = None
+            core.open_failed(why_not_connected(error, address), monotonic())
         else:
             self._opening = None
             if not core.wants_transport:

@@ -205,7 +205,10 @@ async def open_link(
         return Link(owner, stage)
 
     if address.scheme == "unix":
-        _, link = await loop.create_unix_connection(make, address.path)
+        try:
+            _, link = await loop.create_unix_connection(make, address.path)
+        except NotImplementedError:  # Windows
+            raise OSError("this event loop has no Unix sockets; use mqtt://") from None
     elif address.is_secure:
         context = ssl.create_default_context() if tls is None else tls
         _, link = await loop.create_connection(make, address.host, address.port, ssl=context)

@@ -201,6 +201,8 @@ def test_a_server_that_is_not_there(server: RunningServer) -> None:
             assert raised.value.__cause__ is None
         with pytest.raises(ConnectError, match="is not known"):
             await Client("mqtt://nowhere.invalid").connect()
+        with pytest.raises(ConnectError, match="cannot connect to mqtt://xxx"):
+            await Client(f"mqtt://{'x' * 70}.invalid").connect()
         with pytest.raises(ConnectError, match="there is no such socket"):
             await Client("unix:///nowhere/at/all").connect()
 

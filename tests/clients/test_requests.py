@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from adapters.security import PasswordHash, PasswordThread, ScramClient, ScramCredential, UserTable
-from iotd import Client, ClientClosed, ConnectError, ConnectionRefused
+from adapters.security import PasswordHash, PasswordThread, ScramCredential, UserTable
+from iotd import Client, ClientClosed, ConnectError, ConnectionRefused, ScramClient
 from mqtt_core.broker import Limits
 from tests.adapters.rig import RunningServer
 from tests.clients.loops import LOOPS, run
