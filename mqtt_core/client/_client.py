@@ -71,10 +71,24 @@ from mqtt_core.client._errors import (
     MqttError,
     StoreFailed,
 )
-from mqtt_core.client._events import Connected, Ended, Event, Lost, Retrying, SessionLost
+from mqtt_core.client._events import Connected, Event, Lost, SessionLost
 from mqtt_core.client._greeting import connect_packet, keeps_session, made_up_client_id
 from mqtt_core.client._incoming import Incoming
 from mqtt_core.client._keeping import Keeper
+from mqtt_core.client._life import (
+    AT_ONCE,
+    DROPPING,
+    END,
+    ENDED,
+    GREETING,
+    LOADING,
+    NEW,
+    ONLINE,
+    OPENING,
+    RETRY,
+    WAITING,
+    Life,
+)
 from mqtt_core.client._message import Acknowledger, Message
 from mqtt_core.client._outgoing import Outgoing
 from mqtt_core.client._publication import Publication
@@ -84,19 +98,6 @@ from mqtt_core.client._subscriptions import Consumer, Subscriptions
 
 _LEAST_PACKET_BYTES: Final = 16  # a server that takes less cannot be talked to
 _FARTHEST_IDENTIFIER: Final = 1 << 27
-
-NEW: Final = 0
-LOADING: Final = 7  # what an earlier run has left is read
-OPENING: Final = 1  # a transport is wanted
-GREETING: Final = 2  # CONNECT is out
-ONLINE: Final = 3
-DROPPING: Final = 4  # the transport is to be closed
-WAITING: Final = 5  # for the time of the next attempt
-ENDED: Final = 6
-
-_RETRY: Final = 0
-_AT_ONCE: Final = 1
-_END: Final = 2
 
 
 @final
@@ -112,7 +113,6 @@ class Client:
         "client_id",
         "response_information",
         "session_present",
-        "error",
         "_desk",
         "_dialling",
         "_authentication",
@@ -121,13 +121,8 @@ class Client:
         "_outgoing",
         "_topics",
         "_writers",
-        "_state",
-        "_deadline",
+        "_life",
         "_had_session",
-        "_was_online",
-        "_is_closing",
-        "_verdict",
-        "_last_error",
         "_lost_counts",
     )
 
@@ -151,22 +146,18 @@ class Client:
         self.client_id = settings.client_id or made_up_client_id(entropy)
         self.response_information = ""
         self.session_present = False
-        self.error: MqttError | None = None
         self._desk: Final = desk
         self._dialling: Final = Dialling(settings, entropy)
         self._authentication: Final = Authentication(settings)
         self._subscriptions: Final = Subscriptions(desk, first_identifier)
         self._incoming: Final = Incoming(desk, self._subscriptions)
         self._outgoing: Final = Outgoing(desk)
+        self._life: Final = Life(
+            desk, self._dialling, self._outgoing, self._incoming, self._subscriptions
+        )
         self._topics: Final = TopicCache(desk.limits.topic_cache_bytes)
         self._writers: Final = WriterPool()
-        self._state = NEW
-        self._deadline = 0.0  # of the state, 0 for none
         self._had_session = False  # whether the server was to keep one
-        self._was_online = False
-        self._is_closing = False
-        self._verdict = _RETRY  # what follows when the transport is gone
-        self._last_error: MqttError | None = None
         self._lost_counts: tuple[int, int] | None = None
 
     # What it is like
@@ -179,7 +170,12 @@ class Client:
     @property
     def has_ended(self) -> bool:
         """Whether it is over for good; `error` says why, None where the program wanted it."""
-        return self._state == ENDED
+        return self._life.state == ENDED
+
+    @property
+    def error(self) -> MqttError | None:
+        """Why it has ended; None while it has not, and where the program wanted it."""
+        return self._life.error
 
     @property
     def level(self) -> int:
@@ -221,12 +217,12 @@ class Client:
 
     def start(self, now: float) -> None:
         """Begin: a transport is wanted from now on, or as soon as the store has been read."""
-        assert self._state == NEW
+        assert self._life.state == NEW
         if self._desk.keeper.is_on:
-            self._state = LOADING
+            self._life.state = LOADING
             self._desk.keeper.begin()
         else:
-            self._state = OPENING
+            self._life.state = OPENING
 
     def take_requests(self) -> list[Request]:
         """What the store is to do, in order."""
@@ -239,10 +235,10 @@ class Client:
         failure = keeper.failure or self._incoming.failure
         if failure:
             self._end_by_store(failure, now)
-        elif self._state == LOADING and keeper.is_ready:
+        elif self._life.state == LOADING and keeper.is_ready:
             self._outgoing.restore()
             self._incoming.restore()
-            self._state = OPENING
+            self._life.state = OPENING
 
     def _end_by_store(self, failure: str, now: float) -> None:
         """What must be stored cannot be: going on would break a promise."""
@@ -250,19 +246,19 @@ class Client:
         self._desk.keeper.failure = ""
         error = StoreFailed(f"the store of the client is of no use: {failure}")
         connection = self._desk.connection
-        if self._state == ENDED or self._is_closing:
+        if self._life.state == ENDED or self._life.is_closing:
             return
         if connection is None:
-            self._end(error)
+            self._life.end(error)
             return
         connection.stop_reading()
-        self._drop(error, _END)
+        self._life.drop(error, END)
 
     @property
     def wants_transport(self) -> bool:
         """Whether a connection to the server is to be opened, and to be told by `opened` or
         `open_failed`."""
-        return self._state == OPENING
+        return self._life.state == OPENING
 
     def opened(self, now: float) -> None:
         """A transport is there."""
@@ -281,7 +277,7 @@ class Client:
         desk.connection = connection
         desk.is_writable = True
         desk.epoch += 1
-        self._state = GREETING
+        self._life.state = GREETING
         packet = connect_packet(
             settings, self.client_id, level, self._had_session, self._authentication.begin()
         )
@@ -293,113 +289,59 @@ class Client:
             connection.send_connect(packet, now)
             connection.flow = desk.flow  # what is to be published again is kept by a clean start
         except LocalProtocolError as error:
-            self._drop(ConnectError(f"the CONNECT cannot be sent: {error}"), _END)
+            self._life.drop(ConnectError(f"the CONNECT cannot be sent: {error}"), END)
 
     def open_failed(self, why: str, now: float) -> None:
         """No transport could be opened."""
-        if self._state == OPENING:
-            self._last_error = ConnectError(f"cannot connect to {self._server()}: {why}")
-            self._verdict = _RETRY
+        if self._life.state == OPENING:
+            self._life.last_error = ConnectError(f"cannot connect to {self._life.server()}: {why}")
+            self._life.verdict = RETRY
             self._desk.counters.failed_attempts += 1
             self._desk.events.append(Lost(why))
-            self._go_on(False, now)
+            self._life.go_on(now)
 
     def disconnect(self, now: float) -> None:
         """End it, by the program: DISCONNECT is sent where there is a connection.
 
         Whatever is not done then ends with `ClientClosed`.
         """
-        if self._state == ENDED or self._is_closing:
+        if self._life.state == ENDED or self._life.is_closing:
             return
-        self._is_closing = True
+        self._life.is_closing = True
         desk = self._desk
         connection = desk.connection
         if connection is None:
-            self._end(None)
+            self._life.end(None)
             return
         if desk.is_online:
             properties: Properties = NO_PROPERTIES
             if connection.own.session_expiry_s > 0 and not desk.settings.session_expiry_s:
                 properties = ((SESSION_EXPIRY_INTERVAL, 0),)
             connection.send_disconnect(now, SUCCESS, properties)  # [MQTT-3.14.4-1]
-        self._drop(None, _END)
+        self._life.drop(None, END)
 
     def eof(self, why: str, now: float) -> None:
         """The transport is gone; `why` in words, empty where the peer has closed it."""
         connection = self._desk.connection
-        if self._state in (GREETING, ONLINE):
+        if self._life.state in (GREETING, ONLINE):
             words = why or "the server has closed the connection"
-            if self._state == GREETING:
+            if self._life.state == GREETING:
                 words = why or "the server has closed the connection without an answer"
-                self._drop(
-                    ConnectError(f"cannot connect to {self._server()}: {words}"), _RETRY, words
+                self._life.drop(
+                    ConnectError(f"cannot connect to {self._life.server()}: {words}"), RETRY, words
                 )
                 if self._dialling.fall_back():
-                    self._verdict = _AT_ONCE
+                    self._life.verdict = AT_ONCE
             else:
-                self._drop(ConnectionLost(words), _RETRY, words)
-        if self._state == DROPPING:
+                self._life.drop(ConnectionLost(words), RETRY, words)
+        if self._life.state == DROPPING:
             assert connection is not None
             connection.eof(now)
             self._desk.connection = None
-            self._go_on(self._was_online, now)
-
-    def _server(self) -> str:
-        return self._dialling.reference or self._desk.settings.server
-
-    def _drop(self, error: MqttError | None, verdict: int, why: str = "", reason: int = 0) -> None:
-        """Leave the connection; when the transport is gone, `verdict` says what follows."""
-        desk = self._desk
-        counters = desk.counters
-        self._was_online = desk.is_online
-        if desk.is_online:
-            if not self._is_closing:
-                counters.lost_connections += 1
-            desk.is_online = False
-            self._outgoing.lose_connection()
-            self._incoming.lose_connection()
-            self._subscriptions.lose_connection()
-        else:
-            counters.failed_attempts += 1
-        if error is not None:
-            self._last_error = error
-            desk.events.append(Lost(why or str(error), reason))
-        self._verdict = verdict
-        self._state = DROPPING
-
-    def _go_on(self, was_online: bool, now: float) -> None:
-        """There is no transport any more."""
-        if self._is_closing:
-            self._end(None)
-        elif self._verdict == _END:
-            self._end(self._last_error)
-        elif self._verdict == _AT_ONCE:
-            self._state = OPENING
-        elif not self._desk.counters.connections or self._desk.settings.reconnect is None:
-            self._end(self._last_error)
-        else:
-            self._dialling.lost(was_online, now)
-            attempt = self._dialling.attempt
-            delay_s = self._dialling.delay_s()
-            self._desk.events.append(Retrying(attempt + 1, delay_s))
-            self._state = WAITING
-            self._deadline = now + delay_s
-
-    def _end(self, error: MqttError | None) -> None:
-        self._state = ENDED
-        self.error = error
-        closed = ClientClosed(
-            "the client is closed: make a new one"
-            if error is None
-            else f"the client has ended: {error}"
-        )
-        closed.__cause__ = error
-        self._desk.events.append(Ended(error))
-        self._outgoing.end(closed)
-        self._subscriptions.end_all(closed)
+            self._life.go_on(now)
 
     def _check_alive(self) -> None:
-        if self._state == ENDED or self._is_closing:
+        if self._life.state == ENDED or self._life.is_closing:
             closed = ClientClosed("the client is closed: make a new one")
             closed.__cause__ = self.error
             raise closed
@@ -410,7 +352,7 @@ class Client:
         """Take a chunk from the transport. What a server does wrong ends the connection, and is
         said to it where MQTT has a word for that."""
         connection = self._desk.connection
-        if connection is None or self._state == DROPPING:
+        if connection is None or self._life.state == DROPPING:
             return
         connection.feed(chunk, now)
         try:
@@ -424,17 +366,19 @@ class Client:
 
     def _give_up(self, connection: Connection, error: RemoteProtocolError, now: float) -> None:
         """The server has broken MQTT."""
-        was_greeting = self._state == GREETING
+        was_greeting = self._life.state == GREETING
         if connection.wants_close and connection.state != CLOSING:
             connection.say_why(error.reason, now)
         connection.stop_reading()
         why = f"the server does not keep to MQTT: {error}"
         if was_greeting:
-            self._drop(ConnectError(f"cannot connect to {self._server()}: {why}"), _RETRY, why)
+            self._life.drop(
+                ConnectError(f"cannot connect to {self._life.server()}: {why}"), RETRY, why
+            )
             if self._dialling.fall_back():
-                self._verdict = _AT_ONCE
+                self._life.verdict = AT_ONCE
         else:
-            self._drop(ConnectionLost(why, error.reason), _RETRY, why, error.reason)
+            self._life.drop(ConnectionLost(why, error.reason), RETRY, why, error.reason)
 
     def _take(self, connection: Connection, packet: Packet, now: float) -> None:
         if isinstance(packet, Publish):
@@ -483,7 +427,7 @@ class Client:
         is_first = desk.counters.connections == 0
         desk.counters.connections += 1
         desk.is_online = True
-        self._state = ONLINE
+        self._life.state = ONLINE
         self.client_id = connection.client_id
         self.session_present = present
         self.response_information = text(packet.properties, RESPONSE_INFORMATION) or ""
@@ -515,31 +459,31 @@ class Client:
     def _take_refusal(self, packet: ConnAck) -> None:
         reason = packet.reason
         if reason == UNSUPPORTED_PROTOCOL_VERSION and self._dialling.fall_back():
-            self._drop(None, _AT_ONCE)
+            self._life.drop(None, AT_ONCE)
             return
         said = text(packet.properties, REASON_STRING) or ""
         reference = text(packet.properties, SERVER_REFERENCE) or ""
         words = explain(reason, said)
         refused = ConnectionRefused(
-            f"{self._server()} refuses the connection: {words}", reason, said, reference
+            f"{self._life.server()} refuses the connection: {words}", reason, said, reference
         )
-        verdict = _END if reason in LASTING else _RETRY
+        verdict = END if reason in LASTING else RETRY
         if reason in (USE_ANOTHER_SERVER, SERVER_MOVED):
             if self._dialling.redirect(reference, reason == SERVER_MOVED):
-                verdict = _AT_ONCE
-        self._drop(refused, verdict, f"refused: {words}", reason)
+                verdict = AT_ONCE
+        self._life.drop(refused, verdict, f"refused: {words}", reason)
 
     def _take_disconnect(self, packet: Disconnect) -> None:
         """DISCONNECT of MQTT 5.0: the server says why (3.14)."""
         reason = packet.reason
         words = explain(reason, text(packet.properties, REASON_STRING) or "")
-        verdict = _END if reason in ENDING else _RETRY
+        verdict = END if reason in ENDING else RETRY
         if reason in (USE_ANOTHER_SERVER, SERVER_MOVED):
             reference = text(packet.properties, SERVER_REFERENCE) or ""
             if self._dialling.redirect(reference, reason == SERVER_MOVED):
-                verdict = _AT_ONCE
+                verdict = AT_ONCE
         why = f"the server has ended the connection: {words}"
-        self._drop(ConnectionLost(why, reason), verdict, why, reason)
+        self._life.drop(ConnectionLost(why, reason), verdict, why, reason)
 
     def _authenticate(self, connection: Connection, packet: Auth, now: float) -> None:
         answer, fault = self._authentication.answer(packet)
@@ -550,7 +494,7 @@ class Client:
 
     def _distrust(self, connection: Connection, fault: str, now: float) -> None:
         connection.send_disconnect(now, UNSPECIFIED_ERROR)
-        self._drop(ConnectError(f"cannot log in to {self._server()}: {fault}"), _END)
+        self._life.drop(ConnectError(f"cannot log in to {self._life.server()}: {fault}"), END)
 
     def re_authenticate(self, now: float) -> None:
         """Log in again on the same connection (4.12.1 of MQTT 5.0)."""
@@ -605,7 +549,7 @@ class Client:
     def wants_read(self) -> bool:
         """Whether more input is of use: not while as many messages are unacknowledged as may be,
         unless the program waits for an answer that may stand behind them."""
-        if self._state not in (GREETING, ONLINE):
+        if self._life.state not in (GREETING, ONLINE):
             return False
         return (
             self._incoming.unacknowledged < self._desk.limits.receive_maximum
@@ -616,7 +560,7 @@ class Client:
     @property
     def wants_close(self) -> bool:
         """Whether the transport is to be closed, once `data_to_send` is empty."""
-        return self._state == DROPPING
+        return self._life.state == DROPPING
 
     def take_told(self) -> list[object]:
         """The waiters of publications and consumers that have something to look at."""
@@ -633,10 +577,10 @@ class Client:
 
     def next_deadline(self) -> float | None:
         """When `advance` is to be called at the latest; None for never."""
-        if self._state == WAITING:
-            return self._deadline
+        if self._life.state == WAITING:
+            return self._life.deadline
         connection = self._desk.connection
-        if connection is None or self._state not in (GREETING, ONLINE):
+        if connection is None or self._life.state not in (GREETING, ONLINE):
             return None
         first = connection.next_deadline()
         other = self._incoming.deadline
@@ -646,12 +590,12 @@ class Client:
 
     def advance(self, now: float) -> None:
         """Do what is due."""
-        if self._state == WAITING:
-            if now >= self._deadline:
-                self._state = OPENING
+        if self._life.state == WAITING:
+            if now >= self._life.deadline:
+                self._life.state = OPENING
             return
         connection = self._desk.connection
-        if connection is None or self._state not in (GREETING, ONLINE):
+        if connection is None or self._life.state not in (GREETING, ONLINE):
             return
         self._incoming.advance(now)
         if not self.wants_read:
@@ -663,9 +607,9 @@ class Client:
         assert isinstance(event, ConnectionLostEvent)
         why = event.why
         error: MqttError = ConnectionLost(why)
-        if self._state == GREETING:
-            error = ConnectError(f"cannot connect to {self._server()}: {why}")
-        self._drop(error, _RETRY, why)
+        if self._life.state == GREETING:
+            error = ConnectError(f"cannot connect to {self._life.server()}: {why}")
+        self._life.drop(error, RETRY, why)
 
     # From the program
 
@@ -683,7 +627,7 @@ class Client:
 
         Raises `ValueError` for what MQTT forbids, `QueueFull`, `ClientClosed`.
         """
-        if self._state == ENDED or self._is_closing:
+        if self._life.state == ENDED or self._life.is_closing:
             self._check_alive()
         return self._outgoing.publish(topic, payload, qos, retain, properties, waits, now)
 
