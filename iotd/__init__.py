@@ -1,8 +1,7 @@
 """iotd: an MQTT broker, as a program and inside your own; and clients.
 
-`Client` talks to any broker. `Server` runs one on asyncio, `ThreadedServer` in a thread of its own, and `iotd.gevent` has that on
-gevent.
-Nothing of an event loop is imported before it is asked for.
+`Client` talks to any broker, on asyncio. `Server` runs one on asyncio, `ThreadedServer` in a thread
+of its own, and `iotd.gevent` has that on gevent. Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
