@@ -42,7 +42,12 @@ from mqtt_core._state import (
     SERVER_MAY_SEND_5,
     State,
 )
-from mqtt_core._topics import topic_filter_fault, topic_matches, topic_name_fault
+from mqtt_core._topics import (
+    shared_filter_fault,
+    topic_filter_fault,
+    topic_matches,
+    topic_name_fault,
+)
 
 __all__ = [
     "CLIENT",
@@ -89,6 +94,7 @@ __all__ = [
     "make_message",
     "make_publish",
     "reason_name",
+    "shared_filter_fault",
     "topic_filter_fault",
     "topic_matches",
     "topic_name_fault",

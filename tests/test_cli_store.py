@@ -305,7 +305,7 @@ def test_each_damaged_record_is_told(capsys: pytest.CaptureFixture[str]) -> None
     database.execute("UPDATE queue SET particulars = x'c1' WHERE id >> 20 = 2000")
     database.execute("UPDATE subscription SET filter = CAST('a/#/b' AS BLOB) WHERE qos = 1")
     database.execute("DELETE FROM message WHERE number = 1004")
-    database.execute("INSERT INTO held VALUES (99 << 16)")
+    database.execute("INSERT INTO held VALUES (99 << 16 | 1)")
     database.execute("INSERT INTO session VALUES (901, 'late', NULL, 0)")
     database.execute("INSERT INTO session VALUES (902, CAST(x'41ff' AS TEXT), NULL, 0)")
     database.commit()
@@ -317,12 +317,12 @@ def test_each_damaged_record_is_told(capsys: pytest.CaptureFixture[str]) -> None
         "retained message of r/1: the checksum of a stored message is wrong",
         "will of nobody: the checksum of a stored will is wrong",
         "message 2000, for one of its sessions: the particulars of a stored delivery are damaged",
-        "session 1, a subscription: '#' must be a whole level, and the last",
+        "the subscription of session 1 to 'a/#/b': its filter cannot be right",
         f"message 1004 for {ESCAPED}: it is missing",
         "message 1004 for never: it is missing",
-        "1 held identifiers belong to no session",
-        "session of late: it is there more than once",
-        "session of A\\udcff: the client identifier is not UTF-8",
+        "the held identifier 1 of session 99: there is no such session",
+        "session 900 of 'late': its client has another one",
+        "session 902 of 'A\\xff': its client_id cannot be right",
     ):
         assert fault in captured.out.splitlines()
     assert "backup" in captured.err

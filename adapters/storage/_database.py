@@ -72,8 +72,8 @@ class Report:
     """What was found when a store was opened.
 
     `log_bytes_cut` are those of the log behind its last whole transaction. `kept_as` is where a
-    database was set aside that could not be read, None without one. `damaged_topics` are those
-    whose retained messages are lost.
+    database was set aside that could not be read, None without one. `damages` is what was damaged
+    in it and is left out, each in one line.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class Report:
         "retained",
         "log_bytes_cut",
         "kept_as",
-        "damaged_topics",
+        "damages",
         "seconds",
     )
 
@@ -104,7 +104,7 @@ class Report:
         self.retained: Final = len(loaded.retained)
         self.log_bytes_cut: Final = log_bytes_cut
         self.kept_as: Final = kept_as
-        self.damaged_topics: Final = loaded.damaged_topics
+        self.damages: Final = loaded.damages
         self.seconds: Final = seconds
 
 
@@ -238,7 +238,8 @@ def _refusals(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if is_damage(error):
+        # A table that is not what it was leads to the plainest of all errors.
+        if is_damage(error) or code_of(error) == sqlite3.SQLITE_ERROR:
             raise _Unreadable(str(error)) from error
         if code_of(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StoreInUseError(

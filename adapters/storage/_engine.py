@@ -85,6 +85,7 @@ RETRY_S: Final = 1.0
 """Between attempts, once that has happened."""
 
 _OPERATION_BYTES: Final = 300
+_NAMED: Final = 100  # of what was damaged when the store was opened
 _PURGED: Final = 256  # deliveries of sessions that are over, deleted with each batch
 _NO_RETAINED: Final = "the limit of retained messages is reached"
 _NO_MORE: Final = "the store has no identifiers left for that many messages"
@@ -135,6 +136,10 @@ class SqliteEngine:
         )
         self._index: Final = loaded.index
         self._folding: Final = Folding(loaded.index, self._retained)
+        for what in loaded.damages[:_NAMED]:
+            on_notice(Notice.lost(what))
+        if len(loaded.damages) > _NAMED:
+            on_notice(Notice.lost(f"{len(loaded.damages) - _NAMED:,} more rows like these"))
         for message in loaded.retained:
             self._retained.put(message)
             self._folding.note_retained(message)

@@ -19,9 +19,10 @@ PLACE_BITS: Final = 20
 MOST_TARGETS: Final = 1 << PLACE_BITS
 """Sessions that one message can be stored for."""
 
-MOST_NUMBERS: Final = 1 << (63 - PLACE_BITS)
-"""A number that is too great: at 100,000 messages a second it is reached in 2.8 years, at 1,000 in
-280; exporting and importing a store begins again at the bottom."""
+MOST_NUMBERS: Final = (1 << (63 - PLACE_BITS)) - (1 << 32)
+"""A number that is too great, with room behind it for what cannot be refused. At 100,000 messages a
+second it is reached in 2.8 years, at 1,000 in 280; exporting and importing a store begins again at
+the bottom."""
 
 INDEX_BYTES: Final = 24
 """What a delivery that waits takes in a queue: an identifier and a size, with what arrays keep in

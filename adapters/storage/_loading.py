@@ -10,6 +10,7 @@ from typing import Final, final
 from adapters.storage._errors import RecordDamagedError
 from adapters.storage._index import PLACE_BITS, Flight, Index, Stored, number_of
 from adapters.storage._records import decode_message
+from adapters.storage._sound import shown, take_out
 from mqtt_core import Message
 
 _ROWS: Final = 1_000
@@ -21,18 +22,19 @@ Progress = Callable[[int, int], None]
 
 @final
 class Loaded:
-    """What a database holds: index, retained messages, and the topics of those that are damaged."""
+    """What a database holds: index and retained messages; and what was damaged in it, each in one
+    line."""
 
-    __slots__ = ("index", "retained", "damaged_topics")
+    __slots__ = ("index", "retained", "damages")
 
-    def __init__(self, index: Index, retained: list[Message], damaged_topics: list[str]) -> None:
+    def __init__(self, index: Index, retained: list[Message], damages: list[str]) -> None:
         self.index: Final = index
         self.retained: Final = retained
-        self.damaged_topics: Final = damaged_topics
+        self.damages: Final = damages
 
 
 def load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loaded:
-    """Read all but the content of messages that wait."""
+    """Read all but the content of messages that wait. What is damaged goes, and is named."""
     # All that is made here stays: looking for garbage in it would take most of the time.
     was_enabled = gc.isenabled()
     gc.disable()
@@ -46,7 +48,8 @@ def load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loaded
 def _load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loaded:
     index = Index()
     # First of all, because to decode them needs room for a while.
-    retained, damaged_topics = _load_retained(connection)
+    retained, damages = _load_retained(connection)
+    damages += take_out(connection)
     for session, client_id, expires_at, interval_s in connection.execute(
         "SELECT id, client_id, expires_at, interval_s FROM session ORDER BY id"
     ):
@@ -62,7 +65,7 @@ def _load(connection: sqlite3.Connection, on_progress: Progress | None) -> Loade
     (last,) = connection.execute("SELECT max(id) FROM queue").fetchone()
     (number,) = connection.execute("SELECT max(number) FROM message").fetchone()
     index.last_number = max(index.last_number, number_of(last or 0), number or 0)
-    return Loaded(index, retained, damaged_topics)
+    return Loaded(index, retained, damages)
 
 
 def _load_queue(
@@ -115,10 +118,22 @@ def _load_flights(connection: sqlite3.Connection, index: Index, nobodys: dict[in
 
 def _load_retained(connection: sqlite3.Connection) -> tuple[list[Message], list[str]]:
     messages: list[Message] = []
-    damaged: list[str] = []
-    for topic, record in connection.execute("SELECT topic, record FROM retained"):
+    damages: list[str] = []
+    rows: list[tuple[int]] = []
+    for row, topic, record in connection.execute(
+        "SELECT rowid, CAST(topic AS BLOB), CAST(record AS BLOB) FROM retained"
+    ):
         try:
-            messages.append(decode_message(record))
-        except RecordDamagedError:
-            damaged.append(topic.decode(errors="replace"))
-    return messages, damaged
+            message = decode_message(record)
+            if message.topic.utf8 != topic:
+                raise RecordDamagedError("the record is that of another topic")
+        except RecordDamagedError as error:
+            damages.append(f"the retained message of {shown(topic)}: {error}")
+            rows.append((row,))
+        else:
+            messages.append(message)
+    if rows:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("DELETE FROM retained WHERE rowid=?", rows)
+        connection.execute("COMMIT")
+    return messages, damages

@@ -42,11 +42,11 @@ _Row = tuple[int, bytes | None, bytes | None]
 """Of a delivery: QoS, particulars, and the record of its message."""
 
 _WAITING: Final = (
-    "SELECT q.id, q.qos, q.particulars, m.record FROM queue AS q "
+    "SELECT q.id, q.qos, q.particulars, CAST(m.record AS BLOB) FROM queue AS q "
     "LEFT JOIN message AS m ON m.number = q.id >> 20 WHERE q.id IN "
 )
 _UNDER_WAY: Final = (
-    "SELECT q.id, q.qos, q.particulars, m.record FROM queue AS q "
+    "SELECT q.id, q.qos, q.particulars, CAST(m.record AS BLOB) FROM queue AS q "
     "LEFT JOIN message AS m ON m.number = q.id >> 20 AND NOT q.is_received WHERE q.id IN "
 )
 
@@ -241,7 +241,8 @@ def read_wills(
     added to `damages`."""
     wills: list[StoredWill] = []
     for client_id, due, record in connection.execute(
-        "SELECT client_id, due, record FROM will WHERE client_id > ? ORDER BY client_id LIMIT ?",
+        "SELECT client_id, due, CAST(record AS BLOB) FROM will WHERE client_id > ? "
+        "ORDER BY client_id LIMIT ?",
         (after, limit),
     ).fetchall():
         try:

@@ -7,10 +7,10 @@ form to come can be told from this one.
 from __future__ import annotations
 
 import struct
-from typing import Final, cast
+from typing import Annotated, Final, TypeGuard, cast
 from zlib import crc32
 
-from msgspec import MsgspecError, msgpack
+from msgspec import Meta, MsgspecError, msgpack
 
 from adapters.storage._errors import RecordDamagedError
 from mqtt_core import Message, Properties, PropertyValue, Will, make_message
@@ -28,6 +28,12 @@ _RETAIN: Final = 0x04
 _EXPIRES: Final = 0x08  # when it expires follows the head
 
 _pack: Final = msgpack.Encoder().encode
+_Identifiers = tuple[Annotated[int, Meta(ge=1, le=0x0FFF_FFFF)], ...]
+# RETAIN, subscription identifiers, and the filter of a shared subscription.
+_unpack_particulars: Final = msgpack.Decoder(tuple[bool, _Identifiers, bytes]).decode
+
+# What decoding leads to where a record is not what it says it is.
+_NOT_DECODED: Final = (MsgspecError, struct.error, TypeError, ValueError)
 
 
 def encode_message(message: Message) -> bytes:
@@ -45,10 +51,26 @@ def encode_message(message: Message) -> bytes:
     return _SUM.pack(crc32(payload, crc32(head))) + head + payload
 
 
-def decode_message(record: bytes) -> Message:
+def decode_message(record: bytes | None) -> Message:
     """The message of a record. Raises `RecordDamagedError`."""
-    if len(record) < _TOPIC_AT or _SUM.unpack_from(record)[0] != crc32(memoryview(record)[_AT:]):
+    if not _is_whole(record):
         raise RecordDamagedError("the checksum of a stored message is wrong")
+    try:
+        return _message(record)
+    except _NOT_DECODED as error:
+        raise RecordDamagedError("a stored message cannot be decoded") from error
+
+
+def _is_whole(record: bytes | None) -> TypeGuard[bytes]:
+    """Whether the checksum of a record is right."""
+    return (
+        record is not None
+        and len(record) > _AT
+        and _SUM.unpack_from(record)[0] == crc32(memoryview(record)[_AT:])
+    )
+
+
+def _message(record: bytes) -> Message:
     form, flags, topic_bytes, property_bytes = _HEAD.unpack_from(record, _AT)
     if form != _FORM:
         raise RecordDamagedError(f"a stored message has the unknown form {form}")
@@ -75,14 +97,17 @@ def encode_will(will: Will) -> bytes:
     return _SUM.pack(crc32(data)) + data
 
 
-def decode_will(record: bytes) -> Will:
+def decode_will(record: bytes | None) -> Will:
     """The will of a record. Raises `RecordDamagedError`."""
-    if len(record) < _AT or _SUM.unpack_from(record)[0] != crc32(memoryview(record)[_AT:]):
+    if not _is_whole(record):
         raise RecordDamagedError("the checksum of a stored will is wrong")
-    form, topic, payload, qos, retain, properties = msgpack.decode(record[_AT:])
-    if form != _FORM:
-        raise RecordDamagedError(f"a stored will has the unknown form {form}")
-    return Will(topic, payload, qos, retain, _properties(properties))
+    try:
+        form, topic, payload, qos, retain, properties = msgpack.decode(record[_AT:])
+        if form != _FORM:
+            raise RecordDamagedError(f"a stored will has the unknown form {form}")
+        return Will(topic, payload, qos, retain, _properties(properties))
+    except _NOT_DECODED as error:
+        raise RecordDamagedError("a stored will cannot be decoded") from error
 
 
 def encode_particulars(particulars: Particulars | None) -> bytes | None:
@@ -97,9 +122,8 @@ def decode_particulars(data: bytes | None) -> Particulars | None:
     if data is None:
         return None
     try:
-        retain, identifiers, share = msgpack.decode(data)
-        return Particulars(retain, tuple(identifiers), share)
-    except (MsgspecError, TypeError, ValueError) as error:
+        return Particulars(*_unpack_particulars(data))
+    except _NOT_DECODED as error:
         raise RecordDamagedError("the particulars of a stored delivery are damaged") from error
 
 

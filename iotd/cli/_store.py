@@ -71,11 +71,4 @@ def open_store(settings: Settings, log: Log) -> Engine | None:
             bytes=report.log_bytes_cut,
             detail="the last write before the end was not whole; nothing acknowledged was in it",
         )
-    if report.damaged_topics:
-        log.error(
-            "storage.damaged",
-            topics=len(report.damaged_topics),
-            detail="retained messages that cannot be read were left out, such as that of "
-            + printable(report.damaged_topics[0]),
-        )
     return engine

@@ -193,7 +193,7 @@ def test_progress_is_told_while_the_index_is_made(tmp_path: Path) -> None:
     assert told == [(7, 7)]
     report = engine.report
     assert (report.sessions, report.messages, report.retained) == (1, 7, 7)
-    assert (report.log_bytes_cut, report.kept_as, report.damaged_topics) == (0, None, [])
+    assert (report.log_bytes_cut, report.kept_as, report.damages) == (0, None, [])
     engine.close()
 
 
@@ -319,13 +319,14 @@ def test_a_damaged_message_is_said_and_the_rest_is_there(tmp_path: Path) -> None
     notices: list[Notice] = []
     engine = SqliteEngine(tmp_path, Limits(), on_notice=notices.append)
     driver = Driver(engine)
-    assert engine.report.damaged_topics == ["t/3"]
+    assert len(engine.report.damages) == 1
+    assert "the retained message of 't/3'" in notices[0].detail
     assert sorted(driver.retained()) == ["t/2", "t/4", "t/5", "t/6", "t/7"]
     assert driver.numbers(1, limit=2) == [2, 3]
     assert driver.numbers(1, after=3, limit=1) == [6]
     assert driver.numbers(1, after=6) == []
-    assert [notice.name for notice in notices] == ["store.lost"] * 3
-    assert "message 4 of session 1" in notices[0].detail
+    assert [notice.name for notice in notices] == ["store.lost"] * 4
+    assert "message 4 of session 1" in notices[1].detail
     assert engine.message_count == 3
     engine.close()
 

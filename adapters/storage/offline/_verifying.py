@@ -6,14 +6,13 @@ import sqlite3
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from adapters.storage._database import NAME
 from adapters.storage._errors import RecordDamagedError, is_damage
 from adapters.storage._index import number_of
 from adapters.storage._records import decode_message, decode_particulars, decode_will
-from adapters.storage.offline._opening import is_damaged_text
-from mqtt_core import topic_filter_fault
+from adapters.storage._sound import unsound
 
 OnRecord = Callable[[], None]
 """Told of each record that was read."""
@@ -24,23 +23,15 @@ _MISSING: Final = (
     "SELECT q.id, s.client_id FROM queue AS q JOIN session AS s ON s.id = q.session "
     "WHERE NOT q.is_received AND NOT EXISTS (SELECT 1 FROM message WHERE number = q.id >> 20)"
 )
-_TWICE: Final = "SELECT client_id FROM session GROUP BY client_id HAVING count(*) > 1"
-_NOBODYS: Final = (
-    ("subscriptions", "SELECT count(*) FROM subscription WHERE session NOT IN session_ids"),
-    ("held identifiers", "SELECT count(*) FROM held WHERE id >> 16 NOT IN session_ids"),
-)
-
-Row = tuple[Any, ...]
 
 
 def faults(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[str]:
     """What is damaged, each in one line, as it is found."""
     for part in (
         _of_structure,
-        _of_sessions,
+        _of_rows,
         _of_messages,
         _of_deliveries,
-        _of_subscriptions,
         _of_retained,
         _of_wills,
         _of_relations,
@@ -83,11 +74,10 @@ _LOG: Final = struct.Struct(">8xI4x8s8x")  # bytes of a page, salt
 _FRAME_HEADER: Final = 24
 
 
-def _of_sessions(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[str]:
-    for (client_id,) in connection.execute("SELECT client_id FROM session"):
+def _of_rows(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[str]:
+    for line in unsound(connection):
         on_record()
-        if is_damaged_text(str(client_id)):
-            yield f"session of {client_id}: the client identifier is not UTF-8"
+        yield line
 
 
 def _of_structure(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[str]:
@@ -114,14 +104,6 @@ def _of_deliveries(connection: sqlite3.Connection, on_record: OnRecord) -> Itera
             yield f"message {number_of(delivery)}, for one of its sessions: {reason}"
 
 
-def _of_subscriptions(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[str]:
-    for session, topic_filter in connection.execute("SELECT session, filter FROM subscription"):
-        on_record()
-        reason = _unreadable(_check_filter, topic_filter)
-        if reason:
-            yield f"session {session}, a subscription: {reason}"
-
-
 def _of_retained(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[str]:
     for topic, record in connection.execute("SELECT topic, record FROM retained"):
         on_record()
@@ -143,19 +125,6 @@ def _of_wills(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[s
 def _of_relations(connection: sqlite3.Connection, on_record: OnRecord) -> Iterator[str]:
     for delivery, client_id in connection.execute(_MISSING):
         yield f"message {number_of(delivery)} for {client_id}: it is missing"
-    for (client_id,) in connection.execute(_TWICE):
-        yield f"session of {client_id}: it is there more than once"
-    for name, query in _NOBODYS:
-        query = query.replace("session_ids", "(SELECT id FROM session)")
-        (count,) = connection.execute(query).fetchone()
-        if count:
-            yield f"{count} {name} belong to no session"
-
-
-def _check_filter(topic_filter: bytes) -> None:
-    fault = topic_filter_fault(topic_filter)
-    if fault is not None:
-        raise RecordDamagedError(fault[0])
 
 
 def _shown(topic: object) -> str:
