@@ -10,6 +10,10 @@ on a change (an acknowledgement, say) waits for its completion. The contract of 
 - A `Write` takes effect as a whole or fails as a whole. It is done when it is as durable as its
   level asks for, or more so. One with request id 0 wants no completion, and its level says nothing.
 - Any request may be refused with `Failed`.
+- A change may take several writes: `FIRST`, any number of `MORE`, `LAST`. Others come between them,
+  and each takes effect when it is submitted; but what is submitted from `FIRST` on becomes durable
+  with `LAST`, not before, so that a crash leaves the change whole or not at all. For a limit only
+  `FIRST` is refused, and then the parts behind it are, too. One such change is open at a time.
 
 A broker that starts reads back what there is, before its first client: `ReadSessions`, then
 `ReadWills`. Nothing else is asked for until that is over.
@@ -234,17 +238,36 @@ class Request:
         self.request_id: Final = request_id
 
 
+WHOLE: Final = 0
+"""A write that is a change of its own."""
+FIRST: Final = 1
+"""The first part of a change that takes several writes."""
+MORE: Final = 2
+"""A part in the middle."""
+LAST: Final = 3
+"""The last part, with which the change becomes durable."""
+
+
 @final
 @mypyc_attr(acyclic=True)
 class Write(Request):
-    """Operations that take effect together; `Done` once they are as durable as `level` says."""
+    """Operations that take effect together; `Done` once they are as durable as `level` says.
+
+    `part` says whether they are a change of their own, or which part of one that takes several
+    writes and becomes durable as a whole.
+    """
 
     def __init__(
-        self, request_id: int, operations: list[Operation], level: int = LEVEL_FSYNC
+        self,
+        request_id: int,
+        operations: list[Operation],
+        level: int = LEVEL_FSYNC,
+        part: int = WHOLE,
     ) -> None:
         super().__init__(request_id)
         self.operations: Final = operations
         self.level: Final = level
+        self.part: Final = part
 
 
 @final

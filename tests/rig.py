@@ -28,9 +28,13 @@ from mqtt_core.broker import (
     CLOSE_NOW,
     DENIED,
     EOF_BY_PEER,
+    FIRST,
     GRACEFUL,
+    LAST,
+    MORE,
     STORE_BROKEN,
     TRANSPORT_ERROR,
+    WHOLE,
     AllowAll,
     AuthorizeRequest,
     AuthRequest,
@@ -590,13 +594,27 @@ class DiskEngine(EngineAround):
         self.submitted.append(request)
 
     def commit(self, count: int = 1_000_000) -> bool:
-        """Carry out the first `count` requests; False for none."""
+        """Carry out the first `count` requests, or more where a change would be cut, or fewer where
+        its end has not come; False for none."""
+        count = self._whole(count)
         committed = self.submitted[:count]
         del self.submitted[:count]
         for request in committed:
             self.inner.submit(request)
         self._ready += self.inner.take_completions()
         return bool(committed)
+
+    def _whole(self, count: int) -> int:
+        whole = 0
+        is_open = False
+        for at, request in enumerate(self.submitted):
+            if at >= count and not is_open:
+                break
+            part = request.part if isinstance(request, Write) else WHOLE
+            is_open = part in (FIRST, MORE) or (is_open and part != LAST)
+            if not is_open:
+                whole = at + 1
+        return whole
 
     def take_completions(self) -> list[Completion]:
         """What has been committed."""
@@ -629,13 +647,20 @@ class RefusingEngine(EngineAround):
         self.kind = STORE_BROKEN
         self._refuses = refuses
         self._failed: list[Completion] = []
+        self._is_refusing = False  # all further parts of a change
 
     def submit(self, request: Request) -> None:
         """Take a request; `refuses` is given its number, from 1, and the request."""
         if request.request_id:
             self.count += 1
             refuses = self._refuses
-            if self.count == refuses if isinstance(refuses, int) else refuses(self.count, request):
+            is_refused = (
+                self.count == refuses if isinstance(refuses, int) else refuses(self.count, request)
+            )
+            if isinstance(request, Write) and request.part != WHOLE:
+                is_refused |= self._is_refusing and request.part != FIRST
+                self._is_refusing = is_refused and request.part != LAST
+            if is_refused:
                 self.refused.append(request)
                 self._failed.append(Failed(request.request_id, "refused by test", self.kind))
                 return

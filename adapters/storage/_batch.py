@@ -91,6 +91,7 @@ class Batch:
         "is_urgent",
         "level",
         "taken",
+        "is_open",
         "added",
         "removed",
         "flights",
@@ -119,6 +120,7 @@ class Batch:
         self.is_urgent = False
         self.level = 0  # the highest that somebody waits for
         self.taken = 0  # bytes of what has been answered already
+        self.is_open = False  # a change has begun in it whose last part has not come
         # Deliveries, by identifier.
         self.added: Final[dict[int, Added]] = {}
         self.removed: Final[set[int]] = set()

@@ -7,7 +7,8 @@ but online receivers rest on stays a moment longer, because most of these acknow
 then there is nothing left to write.
 
 A read of what the batch holds has it handed over first: the thread takes one job after the other,
-so a read finds exactly what was submitted before it.
+so a read finds exactly what was submitted before it. Where a change has begun whose last part has
+not come, both wait for that.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ from adapters.storage._notices import Notice, Notify, log_notice
 from adapters.storage._reading import queue_reader, session_reader, sessions_reader, wills_reader
 from adapters.storage._worker import NEVER, Commit, Fetch, Stumble, Worker
 from mqtt_core.broker import (
+    FIRST,
+    LAST,
     LEVEL_FSYNC,
     LEVEL_MEMORY,
     LEVELS,
+    MORE,
     RETAINED_FULL,
     STORE_BROKEN,
     STORE_FULL,
@@ -149,6 +153,8 @@ class SqliteEngine:
         self._commits = 0  # of which writes
         self._taken = 0  # bytes of what has been answered and is not stored yet
         self._is_flushed = True  # the disk has all that has been committed
+        self._deferred: list[Request] = []  # reads that wait for the end of a change
+        self._refused_change: Failed | None = None  # by its first part
         self._epoch = 0
         self._retry_at = 0.0  # while the disk refuses, when it is tried again
         self._is_troubled = False
@@ -232,18 +238,25 @@ class SqliteEngine:
             self._read(request, False)
 
     def _write(self, request: Write) -> None:
-        operations = request.operations
-        if request.request_id:
-            refusal = self._refusal(request.request_id, operations)
-            if refusal is not None:
-                self._completions.append(refusal)
-                return
+        refusal = self._refusal_of(request)
+        if refusal is not None:
+            self._completions.append(refusal)
+            return
+        part = request.part
+        batch = self._folding.batch
+        if part in (FIRST, MORE):
+            batch.is_open = True
         if request.request_id and request.level == LEVEL_MEMORY and self._taken < TAKEN_BYTES:
             self._take(request)
         else:
-            self._gather(Gathered(request.request_id, operations, request.level))
-        batch = self._folding.batch
-        if len(batch.writes) >= BATCH_ROWS or len(batch.added) >= BATCH_ROWS:
+            self._gather(Gathered(request.request_id, request.operations, request.level))
+        if part == LAST:
+            batch.is_open = False
+            if not self._retry_at:
+                self._hand_over()  # before the next such change begins
+        elif batch.is_open:
+            pass
+        elif len(batch.writes) >= BATCH_ROWS or len(batch.added) >= BATCH_ROWS:
             if batch.size >= (BATCH_ROWS if batch.is_urgent else HOPE_ROWS):
                 self._hand_over()
 
@@ -302,8 +315,19 @@ class SqliteEngine:
         if write.request_id:
             self._completions.append(Done(write.request_id, write.retained))
 
+    def _refusal_of(self, request: Write) -> Failed | None:
+        """Why a write cannot be taken, None where it can. A change of several parts is taken, or
+        refused, by its first one."""
+        request_id = request.request_id
+        if request.part in (MORE, LAST):
+            refused = self._refused_change
+            return refused and Failed(request_id, refused.reason, refused.kind)
+        refusal = self._refusal(request_id, request.operations) if request_id else None
+        if request.part == FIRST:
+            self._refused_change = refusal
+        return refusal
+
     def _refusal(self, request_id: int, operations: list[Operation]) -> Failed | None:
-        """Why a write cannot be taken, None where it can."""
         is_limited = self._is_limited
         sessions = 0  # how many more there would be
         messages = 0
@@ -381,6 +405,9 @@ class SqliteEngine:
             reason = "the store cannot be written now, and what was asked for rests on that"
             self._completions.append(Failed(request_id, reason, self._last_kind))
             return
+        if is_touched and batch.is_open:
+            self._deferred.append(request)
+            return
         if is_touched:
             self._hand_over()
         fetch = Fetch(request, fetching, self._epoch)
@@ -413,6 +440,10 @@ class SqliteEngine:
         self._commits += 1
         self._worker.due_at = NEVER
         self._worker.hand_over(job)
+        deferred = self._deferred
+        self._deferred = []
+        for request in deferred:
+            self._read(request, False)
 
     def take_completions(self) -> list[Completion]:
         """What has been decided since the last call."""
@@ -441,7 +472,7 @@ class SqliteEngine:
     def _hand_over_if_due(self) -> None:
         folding = self._folding
         batch = folding.batch
-        if self._commits or not (batch.writes or self._index.garbage):
+        if self._commits or batch.is_open or not (batch.writes or self._index.garbage):
             return
         now = monotonic()
         if self._retry_at > now:
@@ -508,7 +539,9 @@ class SqliteEngine:
         batches = [job.batch, *(each.batch for each in later), folding.batch]
         for batch in reversed(batches):
             folding.roll_back(batch)
+        is_open = folding.batch.is_open
         folding.batch = Batch(folding.batch.serial + 1)
+        folding.batch.is_open = is_open
         for write in job.batch.writes:
             if write.request_id and not write.is_done:
                 write.is_done = True

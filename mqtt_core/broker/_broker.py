@@ -545,16 +545,15 @@ class Broker:
         self._close_doomed()
 
     def _give_up(self, fan_out: FanOut, error: Exception) -> None:
-        """A fan-out has failed: the will that was to come behind it is published all the same."""
+        """A fan-out has failed; what was to come behind it comes all the same."""
         channel = fan_out.channel
         if channel is not None:
             channel.fan_out = None
         self._fault(channel, error)
-        if fan_out.then is not None:
-            try:
-                self._publishing.publish_will(fan_out.then, fan_out.publisher)
-            except Exception as another:  # noqa: BLE001 - the fault barrier
-                self._fault(None, another)
+        try:
+            self._publishing.give_up(fan_out)
+        except Exception as another:  # noqa: BLE001 - the fault barrier
+            self._fault(None, another)
 
     def _close_doomed(self) -> None:
         ws = self._ws

@@ -2,8 +2,9 @@
 
 The changes for one message go to the engine in one part, or in one for each turn of a wide
 fan-out: a change is submitted in the turn in which a receiver's queue counts on it, so that the
-engine sees numbers in their order and never an acknowledgement before its message. The
-publisher's acknowledgement leaves when all parts are stored, in the order of the messages.
+engine sees numbers in their order and never an acknowledgement before its message. Where a crash
+between two parts would do harm, they are parts of one change in the store, too. The publisher's
+acknowledgement leaves when all parts are stored, in the order of the messages.
 
 Where a part is refused, nobody gets the message for whom it would have had to be stored first; who
 has got it, has. The publisher is told so (MQTT 5.0), or keeps the message: see `_refuse`.
@@ -18,13 +19,16 @@ from mqtt_core._codes import QUOTA_EXCEEDED, SUCCESS
 from mqtt_core._message import Message
 from mqtt_core._packets import Publish
 from mqtt_core._store import (
+    LAST,
     RETAINED_FULL,
     STORE_BROKEN,
     STORE_FULL,
+    WHOLE,
     Completion,
     Done,
     Failed,
     Operation,
+    SaveWill,
     Write,
 )
 from mqtt_core.broker._causes import QUOTA, STORE_FAILED
@@ -198,19 +202,26 @@ class Committing:
             session.unstored[packet_id] = commitment
         return commitment
 
-    def add(self, commitment: Commitment, resting: Resting | None, others: list[Operation]) -> None:
-        """Submit a part, if there is anything in it."""
+    def add(
+        self,
+        commitment: Commitment,
+        resting: Resting | None,
+        others: list[Operation],
+        part: int = WHOLE,
+    ) -> None:
+        """Submit a write, if there is anything in it, or if it is the last part of a change."""
         operations = others
         if resting is not None:
             operations = [*others, *resting.operations()]
-        if not operations:
+        if not operations and part != LAST:
             return
         ws = self._ws
         commitment.outstanding += 1
-        part = Part(self, commitment, resting, others)
-        ws.submit(Write(ws.next_id(), operations, self._level(commitment, resting)), part)
-        if part.channel is not None:
-            ws.hold_back(part.channel, commitment.message.size_bytes)
+        pending = Part(self, commitment, resting, others)
+        level = self._level(commitment, resting)
+        ws.submit(Write(ws.next_id(), operations, level, part), pending)
+        if pending.channel is not None:
+            ws.hold_back(pending.channel, commitment.message.size_bytes)
 
     def _level(self, commitment: Commitment, resting: Resting | None) -> int:
         """How durable a part must be: its publisher waits for it, and so do those who get it at
@@ -254,9 +265,7 @@ class Committing:
         refused = commitment.refused
         commitment.missed = []
         commitment.refused = []
-        for resting in missed:
-            self.add(commitment, self._delivery.again(resting), [])
-        self.add(commitment, None, refused)
+        self.add(commitment, self._delivery.again(commitment.message, missed), refused)
         self._settle(commitment)
 
     def _wait(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
@@ -371,6 +380,9 @@ class Committing:
         commitment.outstanding -= 1
         self._note_failure(commitment, failure)
         commitment.refused.extend(part.others)
+        for operation in part.others:
+            if isinstance(operation, SaveWill):  # nobody will send a will again
+                self._ws.record(operation)
         if part.resting is not None:
             self._delivery.not_stored(part.resting)
             commitment.missed.append(part.resting)

@@ -69,6 +69,8 @@ from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._sending import IDENTIFIER_BYTES, Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
+from mqtt_core.broker._wills import will_delay_s
+from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
 _GENERATED_ID_BYTES: Final = 16
@@ -97,6 +99,7 @@ class Attempt:
         "lost_key",
         "stale_key",
         "saves_will",
+        "will_follows",
         "holds_will",
     )
 
@@ -118,6 +121,7 @@ class Attempt:
         self.lost_key = 0  # of a session that the store does not have any more
         self.stale_key = 0  # of a session that has ended since the store was asked
         self.saves_will = False  # what it has stored says which will the client has
+        self.will_follows = False  # it is stored once an older one of the client is published
         self.holds_will = False  # its will is counted
 
 
@@ -336,17 +340,22 @@ class Connecting:
         key = attempt.new_key or (0 if attempt.ended_key else stored_key)
         if key:  # [MQTT-3.1.2-23]
             operations.append(SaveExpiry(key, None, attempt.expiry_s))
-        if connect.will is not None or (known is not None and known.has_will):
-            # [v3 MQTT-3.1.2-8]
-            attempt.saves_will = True
-            if known is not None and known.will is not None:
-                known.will.is_stored = False
-            operations.append(SaveWill(client_id, connect.will))
+        if sessions.wills.has_last(client_id) or (known is not None and _has_last(attempt, known)):
+            attempt.will_follows = True
+        elif connect.will is not None or (known is not None and known.has_will):
+            operations.append(self._will(attempt, known))  # [v3 MQTT-3.1.2-8]
         if operations:
             write = Write(ws.next_id(), operations, attempt.channel.level)
             ws.submit(write, PendingCommit(self, attempt))
         else:
             self.committed(attempt)
+
+    def _will(self, attempt: Attempt, known: Session | None) -> Operation:
+        """What puts the will of a CONNECT into the place of any other of its client."""
+        attempt.saves_will = True
+        if known is not None and known.will is not None:
+            known.will.is_stored = False
+        return SaveWill(attempt.client_id, attempt.connect.will)
 
     def _forget_unborn(self, client_id: str) -> None:
         """End what is stored for attempts that have all come to nothing."""
@@ -375,9 +384,18 @@ class Connecting:
             ws.stats.takeovers += 1
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
             known = sessions.get(attempt.client_id)
-        if known is not None and known.key and known.key == attempt.lost_key:
+        if known is not None and _ends(attempt, known):
             sessions.end(known, is_told=True)
             known = None
+        if attempt.will_follows:
+            if sessions.wills.has_last(attempt.client_id):
+                ws.queue_work(BehindWill(self, attempt))
+                return
+            attempt.will_follows = False
+            if attempt.connect.will is not None or (known is not None and known.will is not None):
+                will = self._will(attempt, known)
+                ws.submit(Write(ws.next_id(), [will]), PendingCommit(self, attempt))
+                return
         is_there = known is not None or attempt.record is not None or attempt.new_key != 0
         if attempt.expiry_s and not attempt.connect.clean_start and not is_there:
             self.claimed(attempt, None)  # the session that was there has ended meanwhile
@@ -402,6 +420,13 @@ class Connecting:
         self._sending.resume(session, channel)
         ws.mark_dirty(channel)
         ws.queue_work(channel)
+
+    def go_on(self, attempt: Attempt) -> bool:
+        """See whether there is still a will to wait for; False if so."""
+        if self._sessions.wills.has_last(attempt.client_id) and not attempt.is_over:
+            return False
+        self.committed(attempt)
+        return True
 
     def _accept(self, attempt: Attempt, is_present: bool) -> None:
         limits = self._ws.limits
@@ -436,8 +461,6 @@ class Connecting:
         """The session, and whether it was there before.  [v3 MQTT-3.1.4-3]"""
         sessions = self._sessions
         if attempt.connect.clean_start:
-            if known is not None:
-                sessions.end(known, is_told=True)
             sessions.unborn.pop(attempt.client_id, None)
             # [v3 MQTT-3.2.2-1] [MQTT-3.2.2-2]
             return sessions.make(attempt.client_id, attempt.new_key), False
@@ -546,6 +569,23 @@ def describe_method(channel: Channel) -> str:
     return "" if exchange is None else f"method {exchange.method[:_SHOWN_METHOD]!r}"
 
 
+def _ends(attempt: Attempt, known: Session) -> bool:
+    """Whether a session ends when an attempt succeeds, because the CONNECT says so or because the
+    store does not have it any more."""
+    return attempt.connect.clean_start or (known.key != 0 and known.key == attempt.lost_key)
+
+
+def _has_last(attempt: Attempt, known: Session) -> bool:
+    """Whether a will is published before an attempt succeeds: that of the connection which is taken
+    over, or that of a session which ends. Until then the store has it, for a crash may come first.
+    """
+    channel = known.channel
+    if channel is not None and channel.will is not None:
+        if not (will_delay_s(channel.will) and known.outlives_connection):
+            return True
+    return known.has_will and _ends(attempt, known)
+
+
 def _describe(attempt: Attempt, is_present: bool) -> str:
     connect = attempt.connect
     parts = [f"MQTT {_VERSIONS[connect.level]}"]
@@ -564,6 +604,22 @@ def _describe(attempt: Attempt, is_present: bool) -> str:
     if connect.will is not None:
         parts.append(f"will on {connect.will.topic!r}")
     return ", ".join(parts)
+
+
+@final
+class BehindWill(Work):
+    """A CONNECT that waits until the will of an older connection of its client is published."""
+
+    __slots__ = ("_connecting", "_attempt")
+
+    def __init__(self, connecting: Connecting, attempt: Attempt) -> None:
+        super().__init__()
+        self._connecting: Final = connecting
+        self._attempt: Final = attempt
+
+    def run(self) -> bool:
+        """Go on when that is so, or in vain; True then."""
+        return self._connecting.go_on(self._attempt)
 
 
 @final

@@ -522,13 +522,14 @@ class Delivery:
         if queue is not None and queue.forget_stored(number) and session.aside is not None:
             call_back(session)
 
-    def again(self, failed: Resting) -> Resting:
+    def again(self, message: Message, failed: list[Resting]) -> Resting:
         """Once more, for those that have not got the message: it goes to their queues."""
-        resting = Resting(failed.message)
-        for session, _, qos, particulars in sorted(failed.stored, key=_number):
+        resting = Resting(message)
+        missed = [entry for each in failed for entry in each.stored]
+        for session, _, qos, particulars in sorted(missed, key=_number):
             if session.is_ended:
                 self._to_another(resting, particulars)
-            elif self._make_room(session, self._ws.queue_of(session), failed.message, resting):
+            elif self._make_room(session, self._ws.queue_of(session), message, resting):
                 append = resting.append(particulars, self._ws)
                 self._wait_stored(resting, append, session, qos, particulars)
         return resting

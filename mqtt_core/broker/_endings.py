@@ -27,7 +27,6 @@ from mqtt_core.broker._causes import (
     SEND_TIMED_OUT,
     SHUT_DOWN,
     STORE_FAILED,
-    TAKEN_OVER,
     TOO_MANY_HALF_CONNECTED,
     TRANSPORT_ERROR,
     cause_name,
@@ -300,7 +299,7 @@ class Endings:
         sessions = self._sessions
         is_wanted = publishes_will(cause)
         # A newer CONNECT has stored its own.
-        is_replaced = cause == TAKEN_OVER or sessions.is_will_replaced(session.client_id)
+        is_replaced = sessions.is_will_replaced(session.client_id)
         if will is not None and is_wanted and will_delay_s(will) and session.outlives_connection:
             sessions.delay_will(session, will, is_replaced)
             will = None
@@ -308,14 +307,15 @@ class Endings:
         if will is None:
             return
         sessions.wills.let_go(will)
+        gone = None if is_replaced else SaveWill(session.client_id, None)
         if is_wanted and fan_out is not None:
-            fan_out.then = will  # behind the message that is still on its way
+            self._publishing.publish_will_behind(fan_out, will, session, gone)
         elif is_wanted:
-            self._publishing.publish_will(will, session)  # [v3 MQTT-3.1.2-8]
-        if cause == SHUT_DOWN:
+            self._publishing.publish_will(will, session, gone)  # [v3 MQTT-3.1.2-8]
+        elif cause == SHUT_DOWN:
             sessions.wills.kept[session.client_id] = will  # a durable store publishes it later
-        elif not is_replaced:  # behind what it led to: a crash between rather repeats it
-            self._ws.record(SaveWill(session.client_id, None))  # [v3 MQTT-3.1.2-10]
+        elif gone is not None:
+            self._ws.record(gone)  # [v3 MQTT-3.1.2-10]
 
     def _tell(
         self,

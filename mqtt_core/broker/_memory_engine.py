@@ -11,7 +11,9 @@ from typing import Final, final
 from mqtt_core._levels import LEVEL_MEMORY
 from mqtt_core._particulars import Options
 from mqtt_core._store import (
+    FIRST,
     RETAINED_FULL,
+    WHOLE,
     Append,
     Claimed,
     ClaimSession,
@@ -127,7 +129,15 @@ class _Stored:
 class MemoryEngine:
     """Sessions, queues and retained messages in dictionaries and a trie."""
 
-    __slots__ = ("retained", "_last_number", "_sessions", "_by_client", "_wills", "_completions")
+    __slots__ = (
+        "retained",
+        "_last_number",
+        "_sessions",
+        "_by_client",
+        "_wills",
+        "_completions",
+        "_is_refused",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self.retained: Final = RetainedMessages(
@@ -138,6 +148,7 @@ class MemoryEngine:
         self._by_client: Final[dict[str, int]] = {}
         self._wills: Final[dict[str, StoredWill]] = {}
         self._completions: list[Completion] = []
+        self._is_refused = False  # the first part of the change of which there may be more
 
     @property
     def last_number(self) -> int:
@@ -190,12 +201,20 @@ class MemoryEngine:
 
     def _write(self, request: Write) -> None:
         request_id = request.request_id
-        for operation in request.operations:
-            if isinstance(operation, PutRetained) and not self.retained.has_room(operation.message):
-                self._completions.append(
-                    Failed(request_id, "the limit of retained messages is reached", RETAINED_FULL)
-                )
-                return
+        if request.part in (WHOLE, FIRST):
+            is_refused = any(
+                isinstance(operation, PutRetained) and not self.retained.has_room(operation.message)
+                for operation in request.operations
+            )
+            if request.part == FIRST:
+                self._is_refused = is_refused
+        else:
+            is_refused = self._is_refused
+        if is_refused:
+            self._completions.append(
+                Failed(request_id, "the limit of retained messages is reached", RETAINED_FULL)
+            )
+            return
         for operation in request.operations:
             self._apply(operation)
         if request_id:

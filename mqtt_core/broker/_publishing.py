@@ -28,10 +28,16 @@ from mqtt_core._properties import (
     number,
 )
 from mqtt_core._store import (
+    FIRST,
+    LAST,
+    MORE,
+    WHOLE,
     DeleteRetained,
     HoldIdentifier,
     Operation,
     PutRetained,
+    ReleaseIdentifier,
+    SaveWill,
 )
 from mqtt_core.broker._auth import ASK, DENY, PUBLISH_ACTION
 from mqtt_core.broker._authorizing import Authorizer
@@ -39,7 +45,7 @@ from mqtt_core.broker._causes import QUOTA, UNAUTHORIZED
 from mqtt_core.broker._channel import LAYOUT_3, Channel
 from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._committing import Commitment, Committing
-from mqtt_core.broker._delivery import Delivery, Resting
+from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._limits import ACKNOWLEDGE, REFUSE
 from mqtt_core.broker._room import Room
 from mqtt_core.broker._session import Session
@@ -51,7 +57,6 @@ from mqtt_core.broker._workspace import WAIT_FAN_OUT, WAIT_NO, Workspace
 
 _NARROW: Final = 64  # receivers of a message that is never put off
 _VISITS_PER_DELIVERY: Final = 4  # nodes of the trie that take the time of one delivery
-_TURNS_AT_ONCE: Final = 2  # for a message that should be stored as a whole or not at all
 _HELD_ANYWAY: Final = 16  # QoS 2 messages that a session may hold when others use up the total
 
 
@@ -66,9 +71,20 @@ def is_text_if_said_so(properties: Properties, payload: bytes) -> bool:
     return True
 
 
+def _holds(session: Session | None, packet: Publish | None) -> list[Operation]:
+    """What stores the identifier of a QoS 2 message with the session that it comes from."""
+    if session is None or not session.key or packet is None or packet.message.qos != 2:
+        return []
+    return [HoldIdentifier(session.key, packet.packet_id)]
+
+
 @final
 class FanOut(Work):
-    """A message on its way to many receivers, a part of them in each turn."""
+    """A message on its way to many receivers, a part of them in each turn.
+
+    `others` is what it changes in the store beside their queues; that goes with the first part.
+    `is_whole`: a crash must not come between two parts, since a repeat would begin at the first.
+    """
 
     __slots__ = (
         "message",
@@ -76,7 +92,11 @@ class FanOut(Work):
         "channel",
         "packet",
         "begun",
+        "others",
+        "is_whole",
         "then",
+        "then_stored",
+        "stored_will",
         "found",
         "_publishing",
         "_lists",
@@ -97,6 +117,8 @@ class FanOut(Work):
         channel: Channel | None,
         packet: Publish | None,
         begun: Commitment,
+        others: list[Operation],
+        is_whole: bool,
     ) -> None:
         super().__init__()
         self.message: Final = message
@@ -104,7 +126,11 @@ class FanOut(Work):
         self.channel: Final = channel  # whose input waits for the end, None for a will
         self.packet: Final = packet
         self.begun: Final = begun
-        self.then: Will | None = None  # published behind this one
+        self.others = others
+        self.is_whole: Final = is_whole
+        self.then: Will | None = None  # of the publisher's connection, published behind this one
+        self.then_stored: SaveWill | None = None
+        self.stored_will: SaveWill | None = None  # to be taken out of the store with the first part
         self.found: Final = found
         self._publishing: Final = publishing
         self._lists: Final[list[list[Subscriber]]] = []
@@ -156,6 +182,7 @@ class Publishing:
     """Takes messages from publishers."""
 
     __slots__ = (
+        "last_wills",
         "_ws",
         "_delivery",
         "_room",
@@ -165,6 +192,7 @@ class Publishing:
         "_refuses",
         "_flush_at",
         "_sweeping",
+        "_whole",
     )
 
     def __init__(
@@ -176,6 +204,9 @@ class Publishing:
         committing: Committing,
         authorizer: Authorizer,
     ) -> None:
+        # Clients whose last will is still in the store: it has very many receivers, or comes behind
+        # a message that has.
+        self.last_wills: Final[set[str]] = set()
         self._ws: Final = workspace
         self._committing: Final = committing
         self._delivery: Final = delivery
@@ -185,6 +216,7 @@ class Publishing:
         self._refuses: Final = workspace.limits.queue_full_policy == REFUSE
         self._flush_at: Final = workspace.limits.turn_output_bytes
         self._sweeping: Final = Sweeping(workspace, committing)
+        self._whole: FanOut | None = None  # of which the store has some parts, and may keep none
 
     # From a client
 
@@ -320,8 +352,12 @@ class Publishing:
         publisher: Session | None,
         channel: Channel | None,
         packet: Publish | None,
+        stored_will: SaveWill | None = None,
     ) -> None:
-        """Deliver now, or make it a piece of work when it is too wide for this turn."""
+        """Deliver now, or make it a piece of work when it is too wide for this turn.
+
+        `stored_will` takes the will out of the store that the message is.
+        """
         ws = self._ws
         if message.retain:
             ws.note_retained_change(message.topic.utf8)
@@ -339,7 +375,15 @@ class Publishing:
             if width > _NARROW:
                 if ws.allowance < 0 or ws.unflushed > self._flush_at:
                     begun = self._committing.begin(message, channel, packet)
-                    self._fan_out(FanOut(self, message, found, publisher, channel, packet, begun))
+                    others = self._others(message, publisher, packet, stored_will)
+                    is_whole = stored_will is not None or bool(_holds(publisher, packet))
+                    fan_out = FanOut(
+                        self, message, found, publisher, channel, packet, begun, others, is_whole
+                    )
+                    if stored_will is not None:
+                        fan_out.stored_will = stored_will
+                        self.last_wills.add(stored_will.client_id)
+                    self._fan_out(fan_out)
                     return
                 ws.is_bulk = True
             if ws.router.optioned:  # else nobody asks
@@ -354,15 +398,15 @@ class Publishing:
         reason = SUCCESS
         if not width and channel is not None and channel.layout != LAYOUT_3:
             reason = NO_MATCHING_SUBSCRIBERS
-        # The identifier of a QoS 2 message is stored with the session that it comes from.
-        is_held = message.qos == 2 and publisher is not None and publisher.key != 0
-        if resting is None and not message.retain and not is_held:
+        others = self._others(message, publisher, packet, stored_will)
+        if resting is None and not others:
             if message.qos and channel is not None and packet is not None:
                 self._committing.acknowledge(channel, packet, reason)
             return
         self._delivery.resting = None
         begun = self._committing.begin(message, channel, packet, reason)
-        self._finish(message, packet, resting, begun)
+        self._committing.add(begun, resting, others)
+        self._committing.complete(begun, packet)
 
     def _deliver_one(self, subscribers: Subscribers, message: Message) -> None:
         """Deliver to the subscriptions of one filter."""
@@ -437,42 +481,84 @@ class Publishing:
         ws = self._ws
         if ws.unflushed > self._flush_at:
             return False
+        whole = self._whole
+        if fan_out.is_whole and whole is not None and whole is not fan_out:
+            return False  # one at a time
         ws.is_bulk = True
-        count = ws.allowance
-        session = fan_out.begun.session
-        if session is not None and session.key:
-            # A crash between two parts would give some a second copy: the publisher's identifier is
-            # held with the last one, and it would send the message again.  [MQTT-4.3.3-10]
-            count = max(count, _TURNS_AT_ONCE * ws.limits.turn_deliveries)
-        is_done = fan_out.deliver_some(self._delivery, count)
+        is_done = fan_out.deliver_some(self._delivery, ws.allowance)
         ws.is_bulk = False
         resting = self._delivery.resting
         self._delivery.resting = None
+        others = fan_out.others
+        fan_out.others = []
+        self._committing.add(fan_out.begun, resting, others, self._part(fan_out, is_done))
+        self._let_go_will(fan_out)
         if not is_done:
-            self._committing.add(fan_out.begun, resting, [])
             return False
+        self._committing.complete(fan_out.begun, fan_out.packet)
         channel = fan_out.channel
         if channel is not None:
             channel.fan_out = None
             if channel.wait == WAIT_FAN_OUT:
                 channel.wait = WAIT_NO
-        self._finish(fan_out.message, fan_out.packet, resting, fan_out.begun)
-        if channel is not None:
             ws.pause_if_behind(channel)
             if channel.wait == WAIT_NO:
                 ws.queue_work(channel)
-        if fan_out.then is not None:
-            self.publish_will(fan_out.then, fan_out.publisher)
+        self._publish_next(fan_out)
         return True
 
-    def _finish(
-        self, message: Message, packet: Publish | None, resting: Resting | None, begun: Commitment
+    def _let_go_will(self, fan_out: FanOut) -> None:
+        if fan_out.stored_will is not None:
+            self.last_wills.discard(fan_out.stored_will.client_id)
+            fan_out.stored_will = None
+
+    def _part(self, fan_out: FanOut, is_done: bool) -> int:
+        """Which part of a change in the store a turn makes.  [MQTT-4.3.3-10]"""
+        if not fan_out.is_whole:
+            return WHOLE
+        is_open = self._whole is fan_out
+        if is_done:
+            self._whole = None
+            return LAST if is_open else WHOLE
+        self._whole = fan_out
+        return MORE if is_open else FIRST
+
+    def give_up(self, fan_out: FanOut) -> None:
+        """A fan-out has failed: what it has led to so far is stored, and what was to come behind it
+        comes all the same. Its publisher is to send it again, as a new one."""
+        if self._whole is fan_out:
+            self._whole = None
+            others: list[Operation] = []
+            session = fan_out.publisher
+            if session is not None and fan_out.packet is not None:
+                others.append(ReleaseIdentifier(session.key, fan_out.packet.packet_id))
+            self._committing.add(fan_out.begun, None, others, LAST)
+        self._let_go_will(fan_out)
+        self._publish_next(fan_out)
+
+    def publish_will_behind(
+        self, fan_out: FanOut, will: Will, session: Session, stored_will: SaveWill | None
     ) -> None:
-        """Everybody has it: store what is left to store, and acknowledge when all is."""
-        others: list[Operation] = []
-        session = begun.session
-        if session is not None and session.key:
-            others.append(HoldIdentifier(session.key, begun.packet_id))
+        """Publish a will when its client's last message has got to everybody."""
+        fan_out.then = will
+        fan_out.then_stored = stored_will
+        self.last_wills.add(session.client_id)
+
+    def _publish_next(self, fan_out: FanOut) -> None:
+        publisher = fan_out.publisher
+        if fan_out.then is not None and publisher is not None:
+            self.last_wills.discard(publisher.client_id)
+            self.publish_will(fan_out.then, publisher, fan_out.then_stored)
+
+    def _others(
+        self,
+        message: Message,
+        publisher: Session | None,
+        packet: Publish | None,
+        stored_will: SaveWill | None,
+    ) -> list[Operation]:
+        """What a message changes in the store, beside the queues of its receivers."""
+        others = _holds(publisher, packet)
         if message.retain and self._ws.limits.retain_available:
             if len(message.payload):
                 others.append(PutRetained(message))
@@ -480,8 +566,9 @@ class Publishing:
                     self._sweeping.note(message.expires_at)
             else:  # [v3 MQTT-3.3.1-10] [v3 MQTT-3.3.1-11]
                 others.append(DeleteRetained(message.topic.utf8))
-        self._committing.add(begun, resting, others)
-        self._committing.complete(begun, packet)
+        if stored_will is not None:
+            others.append(stored_will)
+        return others
 
     # From the broker itself
 
@@ -493,8 +580,14 @@ class Publishing:
         """Publish a message that no client sent."""
         self._route(message, None, None, None)
 
-    def publish_will(self, will: Will, session: Session | None) -> None:
-        """Publish a will as the message it describes.  [v3 MQTT-3.1.2-16] [v3 MQTT-3.1.2-17]"""
+    def publish_will(
+        self, will: Will, session: Session | None, stored_will: SaveWill | None
+    ) -> None:
+        """Publish a will as the message it describes. `stored_will` takes it out of the store
+        together with what it leads to, None where the store does not have it.
+
+        [v3 MQTT-3.1.2-10] [v3 MQTT-3.1.2-16] [v3 MQTT-3.1.2-17] [MQTT-3.1.2-10]
+        """
         ws = self._ws
         utf8 = will.topic.encode()
         topic = ws.topics.find(utf8) or ws.topics.add(utf8)
@@ -504,4 +597,4 @@ class Publishing:
         qos = min(will.qos, ws.limits.maximum_qos)
         message = Message(topic, will.payload, qos, will.retain, extras)
         self._note_arrival(message)
-        self._route(message, session, None, None)
+        self._route(message, session, None, None, stored_will)

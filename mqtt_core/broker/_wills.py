@@ -103,6 +103,10 @@ class Wills:
             ws.record(SaveWill(session.client_id, will, due))
         session.will = DelayedWill(will, due, ws.deadlines.arm(ws.now + left_s, WILL_DUE, timer))
 
+    def has_last(self, client_id: str) -> bool:
+        """Whether a will of a client is on its way to very many, and still stored."""
+        return client_id in self._publishing.last_wills
+
     def save_again(self, client_id: str, session: Session | None) -> None:
         """A CONNECT with a will has come to nothing: the one that was stored before counts."""
         will: Will | None = None
@@ -131,14 +135,12 @@ class Wills:
         has ended."""
         delayed = self._take(session)
         if delayed is not None:
-            self._publishing.publish_will(delayed.will, session)
-            if delayed.is_stored:  # behind what it led to: a crash between rather repeats it
-                self._ws.record(SaveWill(session.client_id, None))  # [MQTT-3.1.2-10]
+            gone = SaveWill(session.client_id, None) if delayed.is_stored else None
+            self._publishing.publish_will(delayed.will, session, gone)
 
     def publish_stored(self, stored: StoredWill) -> None:
         """The stored will of a client that has no session any more."""
-        self._publishing.publish_will(stored.will, None)
-        self._ws.record(SaveWill(stored.client_id, None))  # [MQTT-3.1.2-10]
+        self._publishing.publish_will(stored.will, None, SaveWill(stored.client_id, None))
 
     def _take(self, session: Session) -> DelayedWill | None:
         delayed = session.will

@@ -21,7 +21,8 @@ from mqtt_core.broker import (
     StaticUsers,
     Write,
 )
-from tests.core import wire
+from tests.core import wire, wire5
+from tests.core.wire5 import Will5, prop, u32
 from tests.model import invariants
 from tests.rig import (
     Asking,
@@ -684,9 +685,14 @@ def test_the_will_of_one_who_comes_survives_the_end_of_one_who_goes() -> None:
 
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_will_is_not_stored_for_two_attempts_that_come_to_nothing(is_there: bool) -> None:
+    """They are delayed, so that none is published when a connection is taken over."""
     rig = Rig()
     memory = MemoryEngine(rig.limits)
     stored: list[Request] = []
+
+    def connect(payload: bytes) -> bytes:
+        will = Will5("w", payload, 0, False, prop(0x18, u32(9)))
+        return wire5.connect("a", prop(0x11, u32(99)), clean=False, will=will)
 
     def refuses_the_last(_: int, request: Request) -> bool:
         if writes(SaveWill)(0, request):
@@ -696,10 +702,10 @@ def test_a_will_is_not_stored_for_two_attempts_that_come_to_nothing(is_there: bo
     engine = HoldingEngine(RefusingEngine(memory, refuses_the_last))
     rig.engine = engine
     if is_there:
-        rig.open("first").send(wire.connect("a", will=("w", b"1", 0, False)))
+        rig.open("first").send(connect(b"1"))
         rig.settle()
     for payload in (b"2", b"3"):
-        rig.open("a").send(wire.connect("a", will=("w", payload, 0, False)))
+        rig.open("a").send(connect(payload))
         engine.release(kind=ClaimSession)
         rig.pump()
     rig.settle()
@@ -720,9 +726,9 @@ def test_the_will_of_one_who_is_connected_at_the_shutdown_stays_stored(
     rig.engine = engine
     clients = [rig.open("1"), rig.open("2")]
     newer, older = clients if is_newer_first else reversed(clients)
-    older.send(wire.connect("a", will=("w", b"1", 0, False)))
+    older.send(wire.connect("a", clean=False, will=("w", b"1", 0, False)))
     rig.settle()
-    newer.send(wire.connect("a", will=("w", b"2", 0, False)))
+    newer.send(wire.connect("a", clean=False, will=("w", b"2", 0, False)))
     engine.release()
     rig.pump()
     rig.broker.shut_down(IMMEDIATE, rig.now)

@@ -11,10 +11,12 @@ import random
 
 import pytest
 
-from mqtt_core.broker import Append, MemoryEngine, Write
+from mqtt_core.broker import MemoryEngine, SaveExpiry, SaveSession, SaveSubscription, Write
+from tests.core import wire, wire5
 from tests.core.devices import Device, check
+from tests.core.wire5 import Will5, prop, u32
 from tests.model import invariants
-from tests.rig import DiskEngine, Rig
+from tests.rig import WALL_S, Client, DiskEngine, Rig
 
 TOPIC = "t"
 
@@ -143,22 +145,141 @@ def test_a_history_with_crashes(seed: int) -> None:
     story.check()
 
 
-@pytest.mark.parametrize("commits", [0, 1])
-def test_a_wide_fan_out_at_qos_2_is_stored_as_a_whole(commits: int) -> None:
-    """Else a crash between its parts gives a second copy to those of the first."""
-    story = Story(turn_deliveries=230)
-    story.receivers = [Device(story.rig, f"r{number}") for number in range(450)]
-    story.devices = [story.publisher, *story.receivers]
-    story.begin()
-    for receiver in story.receivers:
-        receiver.disconnected()
-    story.finish()
-    story.publish(2)
-    story.rig.pump()
-    (write,) = story.disk.submitted
-    assert isinstance(write, Write)
-    targets = [each.targets for each in write.operations if isinstance(each, Append)]
-    assert [len(each) for each in targets] == [450]
-    story.disk.commit(commits)
-    story.crash()
-    story.check()
+# What takes several turns, or several writes
+
+
+class Crowd:
+    """A broker with many clients that are away, each with a session and one subscription."""
+
+    def __init__(self, count: int, topic_filter: bytes) -> None:
+        limits = {"turn_deliveries": 100}
+        memory = MemoryEngine(Rig(settings=limits).limits)
+        for session in range(1, count + 1):
+            memory.submit(
+                Write(
+                    0,
+                    [
+                        SaveSession(session, f"r{session}"),
+                        SaveExpiry(session, WALL_S + 10_000, 10_000),
+                        SaveSubscription(session, topic_filter, 2),
+                    ],
+                )
+            )
+        self.disk = DiskEngine(memory)
+        self.rig = Rig(engine=self.disk, sys_interval_secs=0, settings=limits)
+        self.names = [f"r{session}" for session in range(1, count + 1)]
+        self.rig.crash()
+
+    def arrive(self, name: str, packet: bytes) -> Client:
+        """A client comes, and all is stored that it leads to."""
+        client = self.rig.open(name)
+        client.send(packet)
+        self.rig.settle()
+        assert client.take()[0] == 0x20
+        return client
+
+    def steps(self, count: int) -> bool:
+        """So many times one turn of the broker and one commit; False when all is done."""
+        is_busy = True
+        for _ in range(count):
+            is_busy = self.rig.turn()
+            is_busy |= self.disk.commit(1)
+        return is_busy
+
+    def got(self, name: str) -> list[bytes]:
+        """What waits for a client."""
+        client = self.rig.open(name)
+        client.send(wire.connect(name, clean=False))
+        self.rig.settle()
+        return [each.payload for each in wire.publishes(client.take()[4:])]
+
+
+def test_a_crash_between_the_turns_of_a_wide_fan_out_at_qos_2() -> None:
+    """The publisher sends it again, and nobody gets a second copy."""
+    crash_at = 0
+    is_busy = True
+    while is_busy:
+        crowd = Crowd(450, b"t")
+        rig = crowd.rig
+        publisher = crowd.arrive("p", wire.connect("p", clean=False))
+        publisher.send(wire.publish("t", b"x", 2, 1), pump=False)
+        is_busy = crowd.steps(crash_at)
+        is_acknowledged = wire.pubrec(1) in publisher.received
+        rig.crash()
+        publisher = crowd.arrive("p", wire.connect("p", clean=False))
+        if not is_acknowledged:
+            publisher.send(wire.publish("t", b"x", 2, 1, dup=True))
+            rig.settle()
+            assert publisher.take() == wire.pubrec(1)
+        for name in crowd.names:
+            assert crowd.got(name) == [b"x"], (crash_at, name)
+        rig.no_faults()
+        crash_at += 1
+    assert crash_at > 4
+
+
+@pytest.mark.parametrize("is_clean", [False, True])
+@pytest.mark.parametrize("delay_s", [0, 5])
+@pytest.mark.parametrize("has_will", [False, True])
+@pytest.mark.parametrize("wide", [2, 450])
+def test_a_crash_in_a_takeover_loses_no_will(
+    wide: int, has_will: bool, delay_s: int, is_clean: bool
+) -> None:
+    """That of the older connection comes once, unless its client is back in time; that of the newer
+    one, too, once it was told that it is connected."""
+    delay = prop(0x18, u32(delay_s)) if delay_s else b""
+    crash_at = 0
+    is_busy = True
+    while is_busy:
+        crowd = Crowd(wide, b"w")
+        rig = crowd.rig
+        wills = [Will5("w", payload, 2, False, delay) for payload in (b"older", b"newer")]
+        kept = prop(0x11, u32(1_000))
+        crowd.arrive("older", wire5.connect("p", kept, clean=False, will=wills[0]))
+        newer = rig.open("newer")
+        newer_will = wills[1] if has_will else None
+        newer.send(wire5.connect("p", kept, clean=is_clean, will=newer_will), pump=False)
+        is_busy = crowd.steps(crash_at)
+        is_connected = bool(newer.received)
+        rig.crash()
+        rig.advance(10)
+        rig.settle()
+        for name in (crowd.names[0], crowd.names[-1]):
+            payloads = crowd.got(name)
+            assert payloads.count(b"older") <= 1, crash_at
+            assert payloads.count(b"newer") <= has_will, crash_at
+            if not delay_s or is_clean or not (is_connected or crash_at):
+                assert b"older" in payloads, crash_at
+            if is_connected and has_will:
+                assert b"newer" in payloads, crash_at
+        rig.no_faults()
+        crash_at += 1
+    assert crash_at > 3
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_crash_around_a_will_behind_a_wide_message(is_back: bool) -> None:
+    """Its connection ends while its last message is on its way to very many."""
+    crash_at = 0
+    is_busy = True
+    while is_busy:
+        crowd = Crowd(450, b"t")
+        rig = crowd.rig
+        publisher = crowd.arrive("p", wire.connect("p", will=("t", b"gone", 2, False)))
+        publisher.send(wire.publish("t", b"x", 1, 1), pump=False)
+        rig.turn()
+        publisher.cut(pump=False)
+        newer = rig.open("newer") if is_back else None
+        if newer is not None:
+            newer.send(wire.connect("p", will=("t", b"newer", 2, False)), pump=False)
+        is_busy = crowd.steps(crash_at)
+        is_connected = newer is not None and bool(newer.received)
+        rig.crash()
+        for name in (crowd.names[0], crowd.names[-1]):
+            payloads = crowd.got(name)
+            assert payloads.count(b"gone") == 1, crash_at
+            assert not is_connected or payloads[-1] == b"newer"
+            assert payloads.count(b"newer") <= is_back
+        rig.no_faults()
+        crash_at += 1
+    assert crash_at > 4

@@ -10,6 +10,7 @@ from pathlib import Path
 from adapters.storage import SqliteEngine
 from mqtt_core.broker import (
     LEVEL_OS,
+    WHOLE,
     Claimed,
     ClaimSession,
     Completion,
@@ -71,8 +72,8 @@ class Driver:
     def ask(self, request: Request) -> Completion:
         return self.answer(self.submit(request))
 
-    def send(self, *operations: Operation) -> int:
-        return self.submit(Write(self.next_id(), list(operations)))
+    def send(self, *operations: Operation, part: int = WHOLE) -> int:
+        return self.submit(Write(self.next_id(), list(operations), part=part))
 
     def record(self, *operations: Operation) -> None:
         self.submit(Write(0, list(operations)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from adapters.storage._database import open_database
 from adapters.storage._engine import BATCH_ROWS, HOPE_ROWS
 from mqtt_core import make_message
 from mqtt_core.broker import (
+    FIRST,
+    LAST,
     LEVEL_OS,
+    MORE,
     STORE_FULL,
     Append,
     Claimed,
@@ -22,6 +26,8 @@ from mqtt_core.broker import (
     Limits,
     Operation,
     PutRetained,
+    QueuePage,
+    ReadQueue,
     SaveReceived,
     SaveSent,
     SaveSession,
@@ -29,7 +35,7 @@ from mqtt_core.broker import (
     Target,
 )
 from tests.storage.disk import Disk
-from tests.storage.rig import WAIT_S, Driver
+from tests.storage.rig import WAIT_S, Driver, sqlite
 
 MESSAGE = make_message("t", b"x", 1)
 
@@ -219,6 +225,52 @@ def test_bytes_are_refused_above_the_mark_until_they_are_given_back(tmp_path: Pa
     assert isinstance(driver.write(Append(number, big, [Target(1, 1)])), Done)
     assert opened.engine.used_bytes < 400_000
     opened.engine.close()
+
+
+def offline(number: int) -> Append:
+    return Append(number, MESSAGE, [Target(1, 1)])
+
+
+def test_a_change_is_one_commit_with_all_that_comes_between_its_parts(tmp_path: Path) -> None:
+    opened = Opened(tmp_path, hope_s=0.0)
+    driver = opened.driver
+    many = [offline(number) for number in range(10, 10 + BATCH_ROWS)]
+    asked = [driver.send(*many, part=FIRST), driver.send(offline(2_000))]
+    asked.append(driver.submit(ReadQueue(driver.next_id(), 1, 0, 9_999, 1 << 40)))
+    asked += [driver.send(offline(2_001), part=MORE), driver.send(offline(2_002))]
+    driver.take()
+    assert not opened.engine._outstanding
+    assert opened.new_commits() == 0
+    assert driver.answers == {}
+    asked.append(driver.send(part=LAST))
+    answers = [driver.answer(each) for each in asked]
+    page = answers.pop(2)
+    assert isinstance(page, QueuePage)
+    assert page.entries[-2].number == 2_001, "it may have seen more than it had to"
+    assert all(isinstance(answer, Done) for answer in answers)
+    assert opened.new_commits() == 1
+    opened.engine.close()
+
+
+def test_a_change_stays_whole_when_a_commit_before_it_fails(tmp_path: Path) -> None:
+    disk = Disk()
+    driver = Driver(sqlite(tmp_path, Limits(), disk))
+    driver.write(SaveSession(1, "c"))
+    disk.fail(once=True)
+    refused = driver.send(offline(10), offline(11))
+    driver.take()  # it is handed over
+    first = driver.send(offline(12), part=FIRST)
+    assert isinstance(driver.answer(refused), Failed)
+    copy = tmp_path.with_name("copy")
+    shutil.copytree(tmp_path, copy)
+    last = driver.send(offline(13), part=LAST)
+    assert isinstance(driver.answer(first), Done)
+    assert isinstance(driver.answer(last), Done)
+    assert driver.numbers(1) == [12, 13]
+    driver.engine.close()
+    driver = Driver(sqlite(copy, Limits(), disk))
+    assert driver.numbers(1) == []
+    driver.engine.close()
 
 
 def test_limits_make_sense() -> None:

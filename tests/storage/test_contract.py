@@ -7,6 +7,9 @@ import pytest
 from mqtt_core import Will, make_message
 from mqtt_core import properties as props
 from mqtt_core.broker import (
+    FIRST,
+    LAST,
+    MORE,
     RETAINED_FULL,
     Append,
     ClaimSession,
@@ -376,3 +379,40 @@ def test_failures_name_a_reason(open_store: OpenStore) -> None:
     failed = driver.write(PutRetained(make_message("b", b"x")))
     assert isinstance(failed, Failed)
     assert "limit" in failed.reason
+
+
+# Changes of several parts
+
+
+def test_the_parts_of_a_change_take_effect_in_their_order(open_store: OpenStore) -> None:
+    driver = with_session(open_store, SaveSession(2, "d"))
+    parts = [driver.send(HoldIdentifier(1, 7), append(3), part=FIRST)]
+    between = driver.send(append(4, session=2))
+    parts += [driver.send(append(5), part=MORE), driver.send(part=LAST)]
+    assert all(isinstance(driver.answer(each), Done) for each in [*parts, between])
+    assert driver.numbers(1) == [3, 5]
+    assert driver.numbers(2) == [4]
+    assert record_of(driver).held == {7}
+    parts = [driver.send(append(6), part=FIRST), driver.send(Settle(1, 3), part=LAST)]
+    assert all(isinstance(driver.answer(each), Done) for each in parts)
+    assert driver.numbers(1) == [5, 6]
+
+
+def test_a_change_is_refused_by_its_first_part(open_store: OpenStore) -> None:
+    driver = with_session(open_store, retained_message_limit=1)
+    retained = make_message("kept", b"1", 1, True)
+    other = make_message("other", b"2", 1, True)
+    parts = [driver.send(PutRetained(retained), part=FIRST), driver.send(append(2), part=LAST)]
+    assert all(isinstance(driver.answer(each), Done) for each in parts)
+    parts = [
+        driver.send(PutRetained(other), append(3), part=FIRST),
+        driver.send(append(4), part=MORE),
+        driver.send(append(5), part=LAST),
+    ]
+    for each in parts:
+        failed = driver.answer(each)
+        assert isinstance(failed, Failed)
+        assert failed.kind == RETAINED_FULL
+    assert driver.numbers(1) == [2]
+    assert isinstance(driver.write(append(6)), Done)
+    assert driver.numbers(1) == [2, 6]

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from adapters.storage import OS, Notice, SqliteEngine, StoreDamagedError
+from adapters.storage import Notice, SqliteEngine, StoreDamagedError
 from adapters.storage._database import NAME
 from adapters.storage._schema import migrate
 from mqtt_core import Will, make_message
 from mqtt_core.broker import (
+    LEVEL_OS,
     Append,
     Completion,
     HoldIdentifier,
@@ -155,7 +156,7 @@ def start(folder: Path) -> tuple[Rig, list[Notice]]:
     inner = SqliteEngine(
         folder,
         Limits(),
-        level=OS,
+        level=LEVEL_OS,
         on_notice=notices.append,
         connect=careless,
         hope_s=0.0,

@@ -1,7 +1,8 @@
 """Random histories: an engine does what the one in memory does, across restarts and crashes.
 
 After a crash everything is as it was behind some write, and no write is missing that was answered,
-but for one of which nothing was left by then.
+but for one of which nothing was left by then. It never is as it was between the
+parts of one change.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from hypothesis.stateful import (
 from mqtt_core import Message, Will, make_message
 from mqtt_core import properties as props
 from mqtt_core.broker import (
+    FIRST,
+    LAST,
+    MORE,
+    WHOLE,
     Append,
     DeleteRetained,
     DeleteSubscription,
@@ -95,6 +100,8 @@ class Histories(RuleBasedStateMachine):
         self.base = 0  # where it stands at the last restart
         self.asked: dict[int, int] = {}  # which write a request was
         self.answered: list[int] = []
+        self.is_open = False  # a change has begun
+        self.between: set[int] = set()  # where the history cannot be cut
         self.number = 0
         self.alive: dict[str, int] = {}
         self.known: list[int] = []
@@ -111,14 +118,23 @@ class Histories(RuleBasedStateMachine):
         self.number += 1
         return self.number
 
-    def write(self, is_answered: bool, *operations: Operation) -> None:
+    def write(self, is_answered: bool, *operations: Operation, part: int = WHOLE) -> None:
         """Write to both."""
         assert isinstance(self.model.write(*operations), Done)
-        if is_answered:
-            self.asked[self.driver.send(*operations)] = len(self.history)
+        if is_answered or part != WHOLE:
+            self.asked[self.driver.send(*operations, part=part)] = len(self.history)
         else:
             self.driver.record(*operations)
         self.history.append(list(operations))
+        if part != WHOLE:
+            self.is_open = part != LAST
+        if self.is_open:
+            self.between.add(len(self.history))
+
+    def end_change(self) -> None:
+        """The last part of what has begun, if there is anything."""
+        if self.is_open:
+            self.write(True, part=LAST)
 
     def deliveries(self) -> st.SearchStrategy[tuple[int, int]]:
         return st.tuples(
@@ -150,6 +166,7 @@ class Histories(RuleBasedStateMachine):
         is_sent=st.booleans(),
         is_answered=st.booleans(),
         is_retained=st.booleans(),
+        is_part=st.booleans(),
     )
     def append(
         self,
@@ -160,6 +177,7 @@ class Histories(RuleBasedStateMachine):
         is_sent: bool,
         is_answered: bool,
         is_retained: bool,
+        is_part: bool,
     ) -> None:
         number = self.next_number()
         sessions = data.draw(st.sets(st.sampled_from([*self.known, 97])))
@@ -167,7 +185,10 @@ class Histories(RuleBasedStateMachine):
         operations: list[Operation] = [Append(number, message, targets)]
         if is_retained:
             operations.append(PutRetained(message))
-        self.write(is_answered, *operations)
+        part = WHOLE
+        if is_part:
+            part = data.draw(st.sampled_from([MORE, LAST])) if self.is_open else FIRST
+        self.write(is_answered, *operations, part=part)
 
     @rule(data=st.data(), is_answered=st.booleans(), step=st.sampled_from([0, 1, 2, 2]))
     def go_on(self, data: st.DataObject, is_answered: bool, step: int) -> None:
@@ -244,6 +265,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def compare(self) -> None:
+        self.end_change()
         self.heal()
         found = view(self.driver, self.known)
         self.take()
@@ -272,12 +294,14 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def read_while_failing(self) -> None:
         """Queues can be read whatever the disk does."""
+        self.end_change()
         for session in self.known:
             self.driver.queue(session)
 
     @rule()
     def restart(self) -> None:
         if self.kind.is_durable:
+            self.end_change()
             self.heal()
             self.driver = self.store.restart()
             self._begin_again(len(self.history))
@@ -290,6 +314,8 @@ class Histories(RuleBasedStateMachine):
         self.driver = self.store.crash()
         found = view(self.driver, self.known)
         for count in range(len(self.history), self.base - 1, -1):
+            if count in self.between:
+                continue
             if view(replay([*self.history[:count], None]), self.known) == found:
                 missing = [each for each in self.answered if each >= count]
                 assert all(
@@ -312,6 +338,8 @@ class Histories(RuleBasedStateMachine):
         self.model = replay(self.history)
         self.asked = {}
         self.answered = []
+        self.is_open = False
+        self.between = {each for each in self.between if each < self.base}
         records = self.model.sessions()
         self.alive = {record.client_id: record.session for record in records}
 
