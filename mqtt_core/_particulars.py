@@ -90,6 +90,13 @@ RETAINED: Final = Particulars(True)
 """A retained message for a new subscription without identifier."""
 
 
+def of_retained(options: Options | None) -> Particulars:
+    """What retained messages have of their own that are sent for a subscription."""
+    if options is None or not options.identifier:
+        return RETAINED
+    return Particulars(True, (options.identifier,))
+
+
 def make_particulars(retain: bool, identifiers: tuple[int, ...]) -> Particulars | None:
     """Particulars, or None where there is nothing to note."""
     if identifiers:

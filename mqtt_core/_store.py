@@ -97,15 +97,22 @@ class SaveWill(Operation):
 
 @final
 class SaveSubscription(Operation):
-    """A subscription, new or replaced."""
+    """A subscription, new or replaced. `retained_due`: retained messages are still to be sent for
+    it."""
 
     def __init__(
-        self, session: int, topic_filter: bytes, qos: int, options: Options | None = None
+        self,
+        session: int,
+        topic_filter: bytes,
+        qos: int,
+        options: Options | None = None,
+        retained_due: bool = False,
     ) -> None:
         self.session: Final = session
         self.topic_filter: Final = topic_filter
         self.qos: Final = qos
         self.options: Final = options
+        self.retained_due: Final = retained_due
 
 
 @final
@@ -416,7 +423,8 @@ class InFlight:
 class SessionRecord:
     """A stored session as a claim finds it, or a broker that starts.
 
-    `subscriptions` has QoS and options by filter, `held` the identifiers of QoS 2 messages that
+    `subscriptions` has QoS and options by filter, `retained_due` the filters for which retained
+    messages are still to be sent, `held` the identifiers of QoS 2 messages that
     wait for PUBREL. `in_flight` stands in the order in which PUBLISH was sent or PUBREC has come,
     whichever was last for each. `queued` has what waits, in the order of numbers: number, size
     (`Message.size_bytes`), and when it expires in unix seconds, 0 for never. `expires_at` and
@@ -433,6 +441,7 @@ class SessionRecord:
         queued: list[tuple[int, int, float]],
         expires_at: float | None = None,
         interval_s: int = 0,
+        retained_due: set[bytes] | None = None,
     ) -> None:
         self.session: Final = session
         self.client_id: Final = client_id
@@ -442,6 +451,7 @@ class SessionRecord:
         self.queued: Final = queued
         self.expires_at: Final = expires_at
         self.interval_s: Final = interval_s
+        self.retained_due: Final = retained_due
 
 
 @final

@@ -63,7 +63,7 @@ def rich_state() -> list[Operation]:
     return [
         SaveSession(1, "sensor\x1b[31m"),
         SaveExpiry(1, NOW + 29 * DAY + 22 * HOUR, 30 * DAY),
-        SaveSubscription(1, b"a/#", 1),
+        SaveSubscription(1, b"a/#", 1, retained_due=True),
         SaveSubscription(1, b"b/+", 2, Options(True, True, 7)),
         SaveSubscription(1, "$share/g/\u00e4".encode(), 0, Options()),
         HoldIdentifier(1, 1),

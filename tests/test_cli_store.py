@@ -197,7 +197,7 @@ def test_show_counts_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
         "file_bytes": (folder / "iotd.db").stat().st_size,
         "log_bytes": 0,
         "free_bytes": 0,
-        "schema": 1,
+        "schema": 2,
         "sessions": 3,
         "subscriptions": 3,
         "waiting": 8 + 8 + 1 + 1,

@@ -109,6 +109,7 @@ def content(folder: Path) -> object:
                     record.expires_at,
                     record.interval_s,
                     record.subscriptions,
+                    record.retained_due or set(),
                     record.held,
                     [_flight(each) for each in record.in_flight],
                     [entry[1:] for entry in record.queued],

@@ -49,6 +49,10 @@ class Gathered:
         self.retained = 0  # how many retained messages there were behind it
 
 
+Granted = tuple[int, Options | None, bool]
+"""A subscription: QoS, options, and whether retained messages are due."""
+
+
 @final
 @mypyc_attr(acyclic=True)
 class Added:
@@ -131,7 +135,7 @@ class Batch:
         # Sessions and what belongs to them, by session.
         self.ended: Final[set[int]] = set()
         self.sessions: Final[dict[int, Stored]] = {}
-        self.subscriptions: Final[dict[int, dict[bytes, tuple[int, Options | None] | None]]] = {}
+        self.subscriptions: Final[dict[int, dict[bytes, Granted | None]]] = {}
         self.held: Final[dict[int, dict[int, bool]]] = {}
         # By client, and by topic.
         self.wills: Final[dict[str, tuple[Will, float] | None]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from typing import Final, final
 
-from adapters.storage._batch import Added, Batch, Before, Gathered
+from adapters.storage._batch import Added, Batch, Before, Gathered, Granted
 from adapters.storage._index import Flight, Index, Stored, delivery_id, number_of
 from mqtt_core import Message
 from mqtt_core.broker import (
@@ -20,7 +20,6 @@ from mqtt_core.broker import (
     EndSession,
     HoldIdentifier,
     Operation,
-    Options,
     PutRetained,
     ReleaseIdentifier,
     RetainedMessages,
@@ -83,7 +82,7 @@ class Folding:
         elif isinstance(operation, SaveExpiry):
             self._save_expiry(operation, write)
         elif isinstance(operation, SaveSubscription):
-            granted = (operation.qos, operation.options)
+            granted = (operation.qos, operation.options, operation.retained_due)
             self._subscribe(operation.session, operation.topic_filter, granted, write)
         elif isinstance(operation, DeleteSubscription):
             self._subscribe(operation.session, operation.topic_filter, None, write)
@@ -305,7 +304,7 @@ class Folding:
         self,
         session: int,
         topic_filter: bytes,
-        granted: tuple[int, Options | None] | None,
+        granted: Granted | None,
         write: Gathered,
     ) -> None:
         """A subscription has changed, None: it is over."""

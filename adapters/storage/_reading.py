@@ -162,7 +162,7 @@ def read_sessions(
         return records
     first = sessions[0].session
     last = sessions[-1].session
-    subscriptions = _subscriptions(connection, first, last)
+    subscriptions, due = _subscriptions(connection, first, last)
     held = _held(connection, first, last)
     found = _rows(
         connection, _UNDER_WAY, [each.delivery for session in sessions for each in session.flights]
@@ -184,6 +184,7 @@ def read_sessions(
                 each.queued,
                 each.expires_at,
                 each.interval_s,
+                due.get(each.session),
             )
         )
     return records
@@ -191,18 +192,30 @@ def read_sessions(
 
 def _subscriptions(
     connection: sqlite3.Connection, first: int, last: int
-) -> dict[int, dict[bytes, tuple[int, Options | None]]]:
+) -> tuple[dict[int, dict[bytes, tuple[int, Options | None]]], dict[int, set[bytes]]]:
+    """Subscriptions by session and filter, and the filters for which retained messages are due."""
     found: dict[int, dict[bytes, tuple[int, Options | None]]] = {}
-    for session, topic_filter, qos, no_local, as_published, identifier in connection.execute(
-        "SELECT session, filter, qos, no_local, retain_as_published, identifier "
-        "FROM subscription WHERE session BETWEEN ? AND ?",
+    due: dict[int, set[bytes]] = {}
+    for (
+        session,
+        topic_filter,
+        qos,
+        no_local,
+        as_published,
+        identifier,
+        is_due,
+    ) in connection.execute(
+        "SELECT session, filter, qos, no_local, retain_as_published, identifier, "
+        "retained_due FROM subscription WHERE session BETWEEN ? AND ?",
         (first, last),
     ):
+        if is_due:
+            due.setdefault(session, set()).add(topic_filter)
         options = None
         if identifier is not None:
             options = Options(bool(no_local), bool(as_published), identifier)
         found.setdefault(session, {})[topic_filter] = (qos, options)
-    return found
+    return found, due
 
 
 def _held(connection: sqlite3.Connection, first: int, last: int) -> dict[int, set[int]]:

@@ -54,7 +54,12 @@ CREATE TABLE retained(topic BLOB PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE will(client_id TEXT PRIMARY KEY, due REAL NOT NULL, record BLOB NOT NULL);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
+_RETAINED_DUE: Final = """
+-- Whether retained messages are still to be sent for the subscription.
+ALTER TABLE subscription ADD COLUMN retained_due INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _RETAINED_DUE)
 """What makes version n + 1 of version n; user_version is that of a database."""
 
 

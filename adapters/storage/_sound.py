@@ -99,6 +99,7 @@ _RULES: Final = (
         no_local="no_local IN (0, 1)",
         retain_as_published="retain_as_published IN (0, 1)",
         identifier=f"identifier IS NULL OR {_whole('identifier', 0, 0x0FFF_FFFF)}",
+        retained_due="retained_due IN (0, 1)",
     ),
     _columns(*_HELD, id=f"id & 65535 AND id >> 16 BETWEEN {_NUMBER[0]} AND {_NUMBER[1]}"),
     _columns(

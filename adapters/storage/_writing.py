@@ -73,11 +73,11 @@ class Rows:
                 if granted is None:
                     self.subscriptions_gone.append((session, topic_filter))
                     continue
-                qos, options = granted
+                qos, options, retained_due = granted
                 own: Row = (False, False, None)
                 if options is not None:
                     own = (options.no_local, options.retain_as_published, options.identifier)
-                self.subscriptions.append((session, topic_filter, qos, *own))
+                self.subscriptions.append((session, topic_filter, qos, *own, retained_due))
         self.held: Final[list[Row]] = []
         self.released: Final[list[Row]] = []
         for session, identifiers in batch.held.items():
@@ -189,7 +189,7 @@ def _write_sessions(connection: sqlite3.Connection, rows: Rows) -> None:
     insert(
         connection,
         "INSERT OR REPLACE INTO subscription(session, filter, qos, no_local, "
-        "retain_as_published, identifier) VALUES",
+        "retain_as_published, identifier, retained_due) VALUES",
         rows.subscriptions,
     )
     delete(connection, "DELETE FROM held WHERE id IN ", [row[0] for row in rows.released])

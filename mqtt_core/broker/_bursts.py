@@ -5,14 +5,23 @@ places, which are kept until it comes. So it is written when it arrives, and wha
 hold neither counts nor drops it. A page may be older than a message that the subscriber has
 got meanwhile: what changed since it was asked for is left out. One that comes when its client has
 gone, or takes less than before, is read again later, topic by topic.
+
+That a persistent session is still to get them is stored with its subscription, so that they come
+after a crash, too: then from the first, since where it was is not stored.
 """
 
 from __future__ import annotations
 
 from typing import Final, cast, final
 
-from mqtt_core._particulars import RETAINED, Particulars
-from mqtt_core._store import Completion, Failed, MatchRetained, RetainedPage
+from mqtt_core._particulars import Options, of_retained
+from mqtt_core._store import (
+    Completion,
+    Failed,
+    MatchRetained,
+    RetainedPage,
+    SaveSubscription,
+)
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._pending import Pending
 from mqtt_core.broker._retained import Position
@@ -21,6 +30,16 @@ from mqtt_core.broker._session import RetainedBurst, Session
 from mqtt_core.broker._workspace import Workspace
 
 _PAGE: Final = 256
+
+
+def _is_local(topic_filter: bytes) -> bool:
+    return topic_filter.startswith(b"$SYS/") or topic_filter == b"$SYS"
+
+
+def is_stored(session: Session, topic_filter: bytes, qos: int) -> bool:
+    """Whether it is stored that retained messages are due for a subscription: where they come at
+    QoS 1 or 2 to a session that outlives its connection."""
+    return session.key != 0 and qos > 0 and not _is_local(topic_filter)
 
 
 @final
@@ -39,18 +58,32 @@ class Bursts:
         channel: Channel,
         topic_filter: bytes,
         qos: int,
-        identifier: int = 0,
+        options: Options | None,
     ) -> None:
         """Send the retained messages that match a new subscription.  [v3 MQTT-3.3.1-6]"""
-        is_local = topic_filter.startswith(b"$SYS/") or topic_filter == b"$SYS"
-        bursts = session.bursts
-        if bursts is None:
-            bursts = {}
-            session.bursts = bursts
+        is_local = _is_local(topic_filter)
         # One that has not ended begins again; what is under way for it is dropped.
-        particulars = Particulars(True, (identifier,)) if identifier else RETAINED
-        bursts[topic_filter] = RetainedBurst(topic_filter, qos, is_local, particulars)
+        session.add_burst(RetainedBurst(topic_filter, qos, is_local, of_retained(options)))
         self._ws.mark_dirty(channel)
+
+    def _ended(self, session: Session, topic_filter: bytes) -> None:
+        """All has been sent for a subscription."""
+        self.stop(session, topic_filter)
+        self.settle(session, topic_filter)
+
+    def settle(self, session: Session, topic_filter: bytes) -> None:
+        """Store that retained messages are not due for a subscription, once all have been sent and
+        it is stored itself."""
+        bursts = session.bursts
+        granting = session.granting
+        if bursts is not None and topic_filter in bursts:
+            return
+        if granting is not None and topic_filter in granting:
+            return
+        subscriber = session.subscriptions.get(topic_filter)
+        if subscriber is not None and is_stored(session, topic_filter, subscriber.qos):
+            qos = subscriber.qos
+            self._ws.record(SaveSubscription(session.key, topic_filter, qos, subscriber.options))
 
     def stop(self, session: Session, topic_filter: bytes) -> None:
         """The subscription is over: so is what was still to come for it."""
@@ -126,7 +159,7 @@ class Bursts:
         for message in sys_retained.collect(position, room, budget):
             self._sending.send_retained(session, channel, message, burst)
         if position.is_at_end:
-            self.stop(session, burst.topic_filter)
+            self._ended(session, burst.topic_filter)
         self._ws.mark_dirty(channel)
 
     def _is_current(self, session: Session, burst: RetainedBurst) -> bool:
@@ -168,7 +201,7 @@ class Bursts:
             for message in messages:
                 self._sending.send_retained(session, channel, message, burst)
         if not again and burst.position is None:
-            self.stop(session, burst.topic_filter)
+            self._ended(session, burst.topic_filter)
 
     def _has_room(self, session: Session, burst: RetainedBurst, count: int) -> bool:
         """Whether a page fits: its client may have come back meanwhile, with a smaller window."""

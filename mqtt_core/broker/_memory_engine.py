@@ -61,6 +61,7 @@ class _Stored:
     __slots__ = (
         "client_id",
         "subscriptions",
+        "retained_due",
         "waiting",
         "first",
         "sent",
@@ -73,6 +74,7 @@ class _Stored:
     def __init__(self, client_id: str) -> None:
         self.client_id: Final = client_id
         self.subscriptions: Final[dict[bytes, tuple[int, Options | None]]] = {}
+        self.retained_due: Final[set[bytes]] = set()
         self.waiting: Final[list[Queued]] = []
         self.first = 0
         self.sent: Final[dict[int, InFlight]] = {}  # by number, in the order of sending
@@ -107,6 +109,7 @@ class _Stored:
             ],
             self.expires_at,
             self.interval_s,
+            set(self.retained_due),
         )
 
     def take(self, number: int) -> Queued | None:
@@ -265,10 +268,14 @@ class MemoryEngine:
             stored = self._sessions.get(operation.session)
             if stored is not None:
                 stored.subscriptions[operation.topic_filter] = (operation.qos, operation.options)
+                stored.retained_due.discard(operation.topic_filter)
+                if operation.retained_due:
+                    stored.retained_due.add(operation.topic_filter)
         elif isinstance(operation, DeleteSubscription):
             stored = self._sessions.get(operation.session)
             if stored is not None:
                 stored.subscriptions.pop(operation.topic_filter, None)
+                stored.retained_due.discard(operation.topic_filter)
         elif isinstance(operation, SaveExpiry):
             stored = self._sessions.get(operation.session)
             if stored is not None:

@@ -140,6 +140,14 @@ class Session:
         self.deadline: Deadline | None = None
         self.dropping = 0  # messages dropped in the present episode of a full queue
 
+    def add_burst(self, burst: RetainedBurst) -> None:
+        """Retained messages are to come for a subscription, behind those for others."""
+        bursts = self.bursts
+        if bursts is None:
+            bursts = {}
+            self.bursts = bursts
+        bursts[burst.topic_filter] = burst
+
     def note_particulars(self, packet_id: int, particulars: Particulars) -> None:
         """Remember what a delivery has of its own, for as long as it is in flight."""
         known = self.particulars

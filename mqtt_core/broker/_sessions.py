@@ -23,8 +23,9 @@ from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._handover import Handing
+from mqtt_core.broker._particulars import of_retained
 from mqtt_core.broker._queues import Queues
-from mqtt_core.broker._session import Session
+from mqtt_core.broker._session import RetainedBurst, Session
 from mqtt_core.broker._shared import call_back
 from mqtt_core.broker._wills import WILL_DUE, Wills
 from mqtt_core.broker._work import Work
@@ -178,6 +179,9 @@ class Sessions:
         session = self.make(record.client_id, record.session)
         for topic_filter, (qos, options) in record.subscriptions.items():
             ws.router.subscribe(session, topic_filter, qos, options)
+        for topic_filter in record.retained_due or ():
+            qos, options = record.subscriptions[topic_filter]
+            session.add_burst(RetainedBurst(topic_filter, qos, False, of_retained(options)))
         if record.in_flight:
             flow = ws.flow_of(session)
             numbers: dict[int, int] = {}

@@ -26,7 +26,7 @@ from mqtt_core._store import DeleteSubscription, Operation, SaveSubscription
 from mqtt_core._topics import has_wildcard
 from mqtt_core.broker._auth import ASK, DENY, SUBSCRIBE_ACTION
 from mqtt_core.broker._authorizing import Authorizer
-from mqtt_core.broker._bursts import Bursts
+from mqtt_core.broker._bursts import Bursts, is_stored
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._gating import Gating, Reversible
 from mqtt_core.broker._router import (
@@ -49,6 +49,7 @@ class Granting(Reversible):
     """The subscriptions of one SUBSCRIBE, which are there already, and what was there before."""
 
     __slots__ = (
+        "due",
         "_ws",
         "_bursts",
         "_session",
@@ -68,6 +69,7 @@ class Granting(Reversible):
         packet_id: int,
         reasons: list[int],
     ) -> None:
+        self.due: Final[list[bytes]] = []  # filters that are stored with retained messages to come
         self._ws: Final = workspace
         self._bursts: Final = bursts
         self._session: Final = session
@@ -94,6 +96,8 @@ class Granting(Reversible):
     def keep(self) -> None:
         """It is stored."""
         self._forget()
+        for topic_filter in self.due:
+            self._bursts.settle(self._session, topic_filter)
 
     def take_back(self) -> bytes:
         """As it was before; the SUBACK refuses. Empty if something else has happened to one of the
@@ -167,7 +171,7 @@ class Subscribing:
             _check_answer(channel, len(packet.subscriptions))
         reasons: list[int] = []
         operations: list[Operation] = []
-        wanted: list[Subscription] = []
+        wanted: list[tuple[bytes, int, Options | None]] = []  # for which retained ones are sent
         level = channel.connection.level
         granting: Granting | None = None
         if session.key:
@@ -190,20 +194,22 @@ class Subscribing:
                 granting.note(utf8)
             is_new = ws.router.subscribe(session, utf8, qos, options)
             reasons.append(qos)
-            if session.key:
-                operations.append(SaveSubscription(session.key, utf8, qos, options))
-            if _wants_retained(subscription, is_new):
-                wanted.append(subscription)
+            is_wanted = _wants_retained(subscription, is_new)
+            if is_wanted:
+                wanted.append((utf8, qos, options))
+            if granting is not None:
+                is_due = is_wanted or (session.bursts is not None and utf8 in session.bursts)
+                is_due = is_due and is_stored(session, utf8, qos)
+                if is_due:
+                    granting.due.append(utf8)
+                operations.append(SaveSubscription(session.key, utf8, qos, options, is_due))
         # One SUBACK, its codes in the order of the filters.
         # [v3 MQTT-3.8.4-1] [v3 MQTT-3.8.4-2] [v3 MQTT-3.8.4-4] [v3 MQTT-3.9.3-1]
         # [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.9.3-1]
         suback = SubAck(packet.packet_id, tuple(reasons))
         self._gating.ack_when_stored(channel, encode(suback, level), operations, granting)
-        for subscription in wanted:
-            qos = min(subscription.qos, ws.limits.maximum_qos)
-            self._bursts.start(
-                session, channel, subscription.topic_filter.encode(), qos, identifier
-            )
+        for utf8, qos, options in wanted:
+            self._bursts.start(session, channel, utf8, qos, options)
         return True
 
     def _count_served(self, packet: Subscribe) -> int:

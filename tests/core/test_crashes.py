@@ -11,7 +11,16 @@ import random
 
 import pytest
 
-from mqtt_core.broker import MemoryEngine, SaveExpiry, SaveSession, SaveSubscription, Write
+from mqtt_core import make_message
+from mqtt_core.broker import (
+    MemoryEngine,
+    Options,
+    PutRetained,
+    SaveExpiry,
+    SaveSession,
+    SaveSubscription,
+    Write,
+)
 from tests.core import wire, wire5
 from tests.core.devices import Device, check
 from tests.core.wire5 import Will5, prop, u32
@@ -283,3 +292,58 @@ def test_a_crash_around_a_will_behind_a_wide_message(is_back: bool) -> None:
         rig.no_faults()
         crash_at += 1
     assert crash_at > 4
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+@pytest.mark.parametrize("window", [1, 3])
+def test_a_crash_in_a_run_of_retained_messages(qos: int, window: int) -> None:
+    """What SUBACK has promised comes, and nothing once all has come."""
+    expected = {b"%d" % number for number in range(5)}
+    crash_at = 0
+    is_busy = True
+    while is_busy:
+        story = Story(max_inflight_messages=window)
+        receiver = story.receivers[0]
+        story.devices = [receiver]
+        for payload in expected:
+            message = make_message(f"kept/{payload.decode()}", payload, 2, True)
+            story.disk.inner.submit(Write(0, [PutRetained(message)]))
+        receiver.connect()
+        story.finish()
+        receiver.subscribe("kept/+", qos)
+        for _ in range(crash_at):
+            is_busy = story.tick()
+        story.crash()
+        story.finish()
+        assert {payload for payload, _ in receiver.received} == expected, crash_at
+        receiver.received.clear()
+        story.crash()
+        story.finish()
+        assert receiver.received == []
+        story.rig.no_faults()
+        crash_at += 1
+    assert crash_at > 5
+
+
+def test_an_identifier_comes_with_what_was_left_of_a_run() -> None:
+    rig, memory = Rig(sys_interval_secs=0), MemoryEngine(Rig().limits)
+    rig.engine = memory
+    memory.submit(Write(0, [PutRetained(make_message("kept", b"1", 1, True))]))
+    memory.submit(
+        Write(
+            0,
+            [
+                SaveSession(1, "a"),
+                SaveExpiry(1, None, 1_000),
+                SaveSubscription(1, b"kept", 1, Options(identifier=7), retained_due=True),
+            ],
+        )
+    )
+    for _ in range(2):  # again as long as it is not said that all has come
+        rig.crash()
+    client = rig.connect5("a", prop(0x11, u32(1_000)), clean=False, present=True)
+    (got,) = client.publishes5()
+    assert (got.payload, got.retain, got.properties) == (b"1", True, b"\x0b\x07")
+    client.send(wire5.puback(got.packet_id))
+    rig.crash()
+    assert rig.connect5("a", clean=False, present=True).publishes5() == []

@@ -261,7 +261,7 @@ def test_a_change_stays_whole_when_a_commit_before_it_fails(tmp_path: Path) -> N
     driver.take()  # it is handed over
     first = driver.send(offline(12), part=FIRST)
     assert isinstance(driver.answer(refused), Failed)
-    copy = tmp_path.with_name("copy")
+    copy = tmp_path.with_name("crashed")
     shutil.copytree(tmp_path, copy)
     last = driver.send(offline(13), part=LAST)
     assert isinstance(driver.answer(first), Done)

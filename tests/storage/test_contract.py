@@ -381,6 +381,18 @@ def test_failures_name_a_reason(open_store: OpenStore) -> None:
     assert "limit" in failed.reason
 
 
+def test_retained_messages_are_due_until_it_is_said_otherwise(open_store: OpenStore) -> None:
+    due = SaveSubscription(1, b"a", 1, retained_due=True)
+    driver = with_session(open_store, due, SaveSubscription(1, b"b", 1))
+    assert record_of(driver).retained_due == {b"a"}
+    assert record_of(driver).subscriptions == {b"a": (1, None), b"b": (1, None)}
+    driver.write(SaveSubscription(1, b"a", 1), SaveSubscription(1, b"c", 1, retained_due=True))
+    assert record_of(driver).retained_due == {b"c"}
+    driver.write(DeleteSubscription(1, b"c"))
+    driver.write(SaveSubscription(1, b"c", 2))
+    assert not record_of(driver).retained_due
+
+
 # Changes of several parts
 
 

@@ -210,13 +210,13 @@ class Histories(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         topic_filter=st.sampled_from([b"#", b"a/+"]),
-        granted=st.none() | st.tuples(st.integers(0, 2), options),
+        granted=st.none() | st.tuples(st.integers(0, 2), options, st.booleans()),
     )
     def subscribe(
         self,
         data: st.DataObject,
         topic_filter: bytes,
-        granted: tuple[int, Options | None] | None,
+        granted: tuple[int, Options | None, bool] | None,
     ) -> None:
         session = data.draw(st.sampled_from([*self.known, 97]))
         if granted is None:
@@ -391,6 +391,7 @@ def view(driver: Driver, sessions: list[int]) -> dict[str, object]:
         found[f"session {record.session}"] = (
             record.client_id,
             record.subscriptions,
+            record.retained_due or set(),
             [
                 (e.number, e.qos, e.packet_id, e.message, e.particulars, e.is_received)
                 for e in record.in_flight

@@ -114,9 +114,10 @@ class _Export:
             no_local,
             as_published,
             identifier,
+            retained_due,
         ) in self._connection.execute(
-            "SELECT session, filter, qos, no_local, retain_as_published, identifier "
-            "FROM subscription ORDER BY session, filter"
+            "SELECT session, filter, qos, no_local, retain_as_published, identifier, "
+            "retained_due FROM subscription ORDER BY session, filter"
         ):
             number = self._session(session)
             if not number:
@@ -129,7 +130,7 @@ class _Export:
             options = None
             if identifier is not None:
                 options = OptionsLine(bool(no_local), bool(as_published), identifier)
-            yield SubscriptionLine(number, text, qos, options)
+            yield SubscriptionLine(number, text, qos, options, bool(retained_due))
 
     def _held(self) -> Iterator[Line]:
         for (row,) in self._connection.execute("SELECT id FROM held ORDER BY id"):

@@ -61,7 +61,7 @@ _ROW_BYTES: Final = 1 << 20
 _STATEMENTS: Final[dict[type[Line], str]] = {
     SessionLine: "INSERT INTO session(id, client_id, expires_at, interval_s) VALUES",
     SubscriptionLine: "INSERT INTO subscription(session, filter, qos, no_local, "
-    "retain_as_published, identifier) VALUES",
+    "retain_as_published, identifier, retained_due) VALUES",
     HeldLine: "INSERT INTO held(id) VALUES",
     MessageLine: "INSERT INTO message(number, record) VALUES",
     QueuedLine: "INSERT INTO queue(id, session, size, expires_at, qos, particulars, packet_id, "
@@ -254,7 +254,8 @@ class _Import:
         options = line.options
         if options is not None:
             own = (options.no_local, options.retain_as_published, options.identifier)
-        self._add(SubscriptionLine, (self._known(line.session), topic_filter, line.qos, *own))
+        row: Row = (self._known(line.session), topic_filter, line.qos, *own, line.retained_due)
+        self._add(SubscriptionLine, row)
 
     def _stored_message(self, line: MessageLine) -> None:
         self._messages += 1

@@ -66,12 +66,14 @@ class OptionsLine(Struct, forbid_unknown_fields=True):
 
 @final
 class SubscriptionLine(Line, tag="subscription"):
-    """A subscription; `options` is null where it has none of MQTT 5.0."""
+    """A subscription; `options` is null where it has none of MQTT 5.0. `retained_due`: retained
+    messages are still to be sent for it."""
 
     session: Number
     filter: str
     qos: QoS
     options: OptionsLine | None
+    retained_due: bool = False
 
 
 @final
