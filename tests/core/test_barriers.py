@@ -16,7 +16,7 @@ import pytest
 from mqtt_core.broker import DENY, GRACEFUL, IMMEDIATE
 from tests.core import wire
 from tests.core.test_fan_out import crowd
-from tests.rig import Client, HoldingEngine, Rig, TablePolicy
+from tests.rig import Client, DiskEngine, HoldingEngine, Rig, TablePolicy
 
 pytestmark = pytest.mark.interpreted_only("a compiled function has no profile hook")
 
@@ -227,6 +227,33 @@ def test_in_a_fan_out_and_in_the_will_behind_it() -> None:
     with fault_in("FanOut.deliver_some", PUBLISH_WILL):
         rig.pump()
     check_told(rig, "p", "")
+
+
+@pytest.mark.parametrize("is_will", [False, True])
+def test_in_the_middle_of_what_is_stored_as_a_whole(is_will: bool) -> None:
+    """The store has what was done so far and goes on; the message may come again as a new one."""
+    rig = Rig(turn_deliveries=100)
+    disk = DiskEngine(rig.engine)
+    crowd(rig, 450, 1, clean=False)
+    will = ("t", b"x", 1, False) if is_will else None
+    publisher = rig.connect("p", clean=False, will=will)
+    rig.engine = disk
+    if is_will:
+        publisher.cut(pump=False)
+    else:
+        publisher.send(wire.publish("t", b"x", 2, 1), pump=False)
+    rig.broker.advance(rig.now)
+    rig.exchange()
+    disk.commit()
+    assert disk.submitted, "not before the end of the change"
+    with fault_in("FanOut.deliver_some"):
+        rig.broker.advance(rig.now)
+    rig.settle()
+    assert disk.submitted == []
+    rig.crash()
+    assert rig.broker._ws.held_identifiers == 0
+    reached = sum(session.flow is not None for session in rig.broker._sessions.by_client.values())
+    assert 0 < reached < 450
 
 
 @pytest.mark.parametrize("mode", [GRACEFUL, IMMEDIATE])

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from mqtt_core.broker import CLOSE_AFTER_FLUSH, EOF_BY_PEER, Append
+from mqtt_core.broker import (
+    CLOSE_AFTER_FLUSH,
+    EOF_BY_PEER,
+    FIRST,
+    LAST,
+    MORE,
+    WHOLE,
+    Append,
+    HoldIdentifier,
+    Write,
+)
 from tests.core import wire
 from tests.core.test_delivery import acknowledge
 from tests.model import invariants
@@ -132,6 +142,22 @@ def test_a_publisher_whose_connection_is_taken_over_during_its_fan_out() -> None
     assert newer.take() == wire.connack()
     assert witness.payloads() == [b"x", b"gone"]
     assert all(reader.payloads() == [b"x"] for reader in readers)
+    invariants.check_at_rest(rig)
+
+
+def test_messages_that_are_stored_as_a_whole_go_one_after_the_other() -> None:
+    rig = Rig(turn_deliveries=100)
+    readers = crowd(rig, 450, 1, clean=False)
+    publishers = [rig.connect(name, clean=False) for name in ("p", "q")]
+    for publisher in publishers:
+        publisher.send(wire.publish("t", b"x", 2, 1), pump=False)
+    rig.pump()
+    assert [publisher.take() for publisher in publishers] == [wire.pubrec(1)] * 2
+    assert all(reader.payloads() == [b"x", b"x"] for reader in readers)
+    stored = [each for each in rig.requests if isinstance(each, Write) and each.part != WHOLE]
+    parts = [each.part for each in stored if each.part != MORE]
+    assert parts == [FIRST, LAST, FIRST, LAST]
+    assert any(isinstance(each, HoldIdentifier) for each in stored[0].operations)
     invariants.check_at_rest(rig)
 
 

@@ -492,3 +492,23 @@ def test_more_readers_than_one_slice_asks_for() -> None:
     expected = wire.suback(1, 0) + wire.publish("r", b"x", retain=True)
     assert [reader.take() for reader in readers] == [expected] * 12
     invariants.check_at_rest(rig)
+
+
+def test_a_page_of_what_the_store_is_about_to_refuse_is_empty() -> None:
+    rig = Rig()
+    away(rig, "r", ("t", 1))
+    publisher = rig.connect("p")
+    engine = hold(rig, appends(b"x"))
+    publisher.send(wire.publish("t", b"x", 1, 1))
+    reader = rig.open("r")
+    reader.send(wire.connect("r", clean=False))
+    for _ in range(3):  # its claim, the change that makes, and the page
+        assert engine.release_last()
+        rig.pump()
+    assert reader.take() == wire.connack(present=True)
+    assert rig.broker.stats.queued_messages == 1
+    rig.settle()
+    assert rig.broker.stats.queued_messages == 0
+    assert publisher.is_closed
+    assert reader.take() == b""
+    invariants.check_at_rest(rig)
