@@ -19,9 +19,9 @@ from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_NO
 
 if TYPE_CHECKING:
+    from mqtt_core.broker._attempt import Attempt
     from mqtt_core.broker._broker import Broker
     from mqtt_core.broker._committing import Commitment
-    from mqtt_core.broker._connecting import Attempt
     from mqtt_core.broker._exchanging import Authentication
     from mqtt_core.broker._inside import Inside
     from mqtt_core.broker._publishing import FanOut

@@ -16,8 +16,6 @@ from mqtt_core._codes import (
     CONNACK,
     CONNACK_RETURN_CODES,
     LARGEST_STRING_BYTES,
-    MQTT_3_1,
-    MQTT_3_1_1,
     MQTT_5,
     NOT_AUTHORIZED,
     PACKET_TOO_LARGE,
@@ -57,6 +55,7 @@ from mqtt_core.broker._announcing import (
     reason_properties,
     session_expiry_s,
 )
+from mqtt_core.broker._attempt import Attempt
 from mqtt_core.broker._auth import ASK, DENY, WILL_ACTION, AuthRequest, Decision, refusal_reason
 from mqtt_core.broker._authorizing import Authorizer
 from mqtt_core.broker._causes import REFUSED, TAKEN_OVER
@@ -69,60 +68,11 @@ from mqtt_core.broker._refusals import note_refusal
 from mqtt_core.broker._sending import IDENTIFIER_BYTES, Sending
 from mqtt_core.broker._session import Session
 from mqtt_core.broker._sessions import Sessions
-from mqtt_core.broker._wills import will_delay_s
 from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace
 
 _GENERATED_ID_BYTES: Final = 16
-_SHOWN_METHOD: Final = 64  # characters of what a client calls its method
-_VERSIONS: Final[dict[int, str]] = {MQTT_3_1: "3.1", MQTT_3_1_1: "3.1.1", MQTT_5: "5.0"}
 _PACKET_AROUND_BYTES: Final = 64  # what a delivery may have more than what was published
-
-
-@final
-class Attempt:
-    """A CONNECT on its way to its CONNACK."""
-
-    __slots__ = (
-        "channel",
-        "connect",
-        "client_id",
-        "username",
-        "number",
-        "is_unrestricted",
-        "data",
-        "expiry_s",
-        "is_over",
-        "record",
-        "new_key",
-        "ended_key",
-        "lost_key",
-        "stale_key",
-        "saves_will",
-        "will_follows",
-        "holds_will",
-    )
-
-    def __init__(
-        self, channel: Channel, connect: Connect, client_id: str, number: int, expiry_s: int
-    ) -> None:
-        self.channel: Final = channel
-        self.connect: Final = connect
-        self.client_id: Final = client_id
-        self.number: Final = number  # greater than that of any CONNECT that came before
-        self.expiry_s: Final = expiry_s  # how long its session outlives the connection
-        self.username = connect.username  # or who the policy says it is
-        self.is_unrestricted = False
-        self.data: bytes | None = None  # for the client, in CONNACK
-        self.is_over = False  # its channel has ended, or a newer attempt has won
-        self.record: SessionRecord | None = None
-        self.new_key = 0  # of a session stored for this attempt, or for an earlier one
-        self.ended_key = 0  # of a stored session that this attempt ends
-        self.lost_key = 0  # of a session that the store does not have any more
-        self.stale_key = 0  # of a session that has ended since the store was asked
-        self.saves_will = False  # what it has stored says which will the client has
-        self.will_follows = False  # it is stored once an older one of the client is published
-        self.holds_will = False  # its will is counted
 
 
 @final
@@ -340,7 +290,9 @@ class Connecting:
         key = attempt.new_key or (0 if attempt.ended_key else stored_key)
         if key:  # [MQTT-3.1.2-23]
             operations.append(SaveExpiry(key, None, attempt.expiry_s))
-        if sessions.wills.has_last(client_id) or (known is not None and _has_last(attempt, known)):
+        if sessions.wills.has_last(client_id) or (
+            known is not None and attempt.has_last_will(known)
+        ):
             attempt.will_follows = True
         elif connect.will is not None or (known is not None and known.has_will):
             operations.append(self._will(attempt, known))  # [v3 MQTT-3.1.2-8]
@@ -384,7 +336,7 @@ class Connecting:
             ws.stats.takeovers += 1
             self._endings.end(known.channel, TAKEN_OVER)  # [v3 MQTT-3.1.4-2]
             known = sessions.get(attempt.client_id)
-        if known is not None and _ends(attempt, known):
+        if known is not None and attempt.ends(known):
             sessions.end(known, is_told=True)
             known = None
         if attempt.will_follows:
@@ -415,7 +367,7 @@ class Connecting:
         self._obey(session, channel, attempt.connect)
         self._endings.connected(channel)
         ws.stats.connects_accepted += 1
-        ws.tell("client.connected", channel, detail=_describe(attempt, is_present))
+        ws.tell("client.connected", channel, detail=attempt.describe(is_present))
         channel.wait = WAIT_NO
         self._sending.resume(session, channel)
         ws.mark_dirty(channel)
@@ -561,49 +513,6 @@ class Connecting:
 def data_properties(data: bytes | None) -> Properties:
     """The property of CONNACK and AUTH that has the data of a method, if there is any."""
     return () if data is None else ((AUTHENTICATION_DATA, data),)
-
-
-def describe_method(channel: Channel) -> str:
-    """The authentication method of a client, for logs and reason strings."""
-    exchange = channel.connection.exchange
-    return "" if exchange is None else f"method {exchange.method[:_SHOWN_METHOD]!r}"
-
-
-def _ends(attempt: Attempt, known: Session) -> bool:
-    """Whether a session ends when an attempt succeeds, because the CONNECT says so or because the
-    store does not have it any more."""
-    return attempt.connect.clean_start or (known.key != 0 and known.key == attempt.lost_key)
-
-
-def _has_last(attempt: Attempt, known: Session) -> bool:
-    """Whether a will is published before an attempt succeeds: that of the connection which is taken
-    over, or that of a session which ends. Until then the store has it, for a crash may come first.
-    """
-    channel = known.channel
-    if channel is not None and channel.will is not None:
-        if not (will_delay_s(channel.will) and known.outlives_connection):
-            return True
-    return known.has_will and _ends(attempt, known)
-
-
-def _describe(attempt: Attempt, is_present: bool) -> str:
-    connect = attempt.connect
-    parts = [f"MQTT {_VERSIONS[connect.level]}"]
-    if connect.level == MQTT_5:
-        parts.append("clean start" if connect.clean_start else "session kept")
-        parts.append(f"session expiry {attempt.expiry_s} s")
-    else:
-        parts.append("clean session" if connect.clean_start else "persistent session")
-    if is_present:
-        parts.append("resumed")
-    parts.append(f"keep-alive {attempt.channel.connection.keep_alive_s} s")
-    if attempt.channel.connection.exchange is not None:
-        parts.append(describe_method(attempt.channel))
-    if attempt.username is not None:
-        parts.append(f"user {attempt.username!r}")
-    if connect.will is not None:
-        parts.append(f"will on {connect.will.topic!r}")
-    return ", ".join(parts)
 
 
 @final

@@ -26,10 +26,11 @@ from mqtt_core._codes import (
 from mqtt_core._errors import LocalProtocolError
 from mqtt_core._packets import Auth
 from mqtt_core._properties import AUTHENTICATION_DATA, binary
+from mqtt_core.broker._attempt import describe_method
 from mqtt_core.broker._auth import AuthRequest, Decision, refusal_reason
 from mqtt_core.broker._causes import UNAUTHORIZED
 from mqtt_core.broker._channel import CLOSE_NO, Channel
-from mqtt_core.broker._connecting import Connecting, data_properties, describe_method
+from mqtt_core.broker._connecting import Connecting, data_properties
 from mqtt_core.broker._deadlines import Deadline
 from mqtt_core.broker._endings import Endings
 from mqtt_core.broker._workspace import WAIT_CONNACK, WAIT_NO, Workspace

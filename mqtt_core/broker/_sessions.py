@@ -32,7 +32,7 @@ from mqtt_core.broker._work import Work
 from mqtt_core.broker._workspace import Workspace
 
 if TYPE_CHECKING:
-    from mqtt_core.broker._connecting import Attempt
+    from mqtt_core.broker._attempt import Attempt
 
 EXPIRY: Final = 1
 _PACKET_IDENTIFIERS: Final = 65_536
