@@ -398,13 +398,14 @@ class Publishing:
         reason = SUCCESS
         if not width and channel is not None and channel.layout != LAYOUT_3:
             reason = NO_MATCHING_SUBSCRIBERS
-        others = self._others(message, publisher, packet, stored_will)
-        if resting is None and not others:
+        is_held = message.qos == 2 and publisher is not None and publisher.key != 0
+        if resting is None and not message.retain and not is_held and stored_will is None:
             if message.qos and channel is not None and packet is not None:
                 self._committing.acknowledge(channel, packet, reason)
             return
         self._delivery.resting = None
         begun = self._committing.begin(message, channel, packet, reason)
+        others = self._others(message, publisher, packet, stored_will)
         self._committing.add(begun, resting, others)
         self._committing.complete(begun, packet)
 
