@@ -358,6 +358,11 @@ def replay(history: list[list[Operation] | None]) -> Driver:
     for operations in history:
         if operations is None:
             model.engine.start(model.rung.set)
+            newest = {record.client_id: record.session for record in model.sessions()}
+            for record in model.sessions():
+                # An end that was refused, behind which another one had begun already.
+                if newest[record.client_id] != record.session:
+                    model.write(EndSession(record.session))
         else:
             assert isinstance(model.write(*operations), Done)
     return model
