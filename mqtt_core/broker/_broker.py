@@ -485,6 +485,8 @@ class Broker:
                 pending.done(completion)
         except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(None, error)
+        while ws.refused_wills:
+            self._sessions.refused_will(ws.refused_wills.pop())
         if self._recovery.failure:
             self.shut_down(IMMEDIATE, now)
         self._close_doomed()

@@ -379,10 +379,11 @@ class Committing:
         commitment = part.commitment
         commitment.outstanding -= 1
         self._note_failure(commitment, failure)
-        commitment.refused.extend(part.others)
         for operation in part.others:
-            if isinstance(operation, SaveWill):  # nobody will send a will again
-                self._ws.record(operation)
+            if isinstance(operation, SaveWill):  # tried again from memory, if at all
+                self._ws.refused_wills.append(operation.client_id)
+            else:
+                commitment.refused.append(operation)
         if part.resting is not None:
             self._delivery.not_stored(part.resting)
             commitment.missed.append(part.resting)

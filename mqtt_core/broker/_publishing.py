@@ -370,6 +370,8 @@ class Publishing:
         if width:
             if self._refuses and self._is_refused(message, found):
                 self._quota(channel, packet)
+                if stored_will is not None:
+                    ws.record(stored_will)
                 return
             ws.allowance -= width
             if width > _NARROW:

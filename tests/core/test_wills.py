@@ -7,8 +7,10 @@ import pytest
 from mqtt_core.broker import (
     GRACEFUL,
     IMMEDIATE,
+    Append,
     ClaimSession,
     Engine,
+    MemoryEngine,
     Request,
     SaveWill,
     Write,
@@ -673,3 +675,38 @@ def test_a_late_store_and_a_restless_client(seed: int) -> None:
     assert rig.broker._sessions.wills._size_bytes == sum(map(will_cost, left))
     invariants.check_at_rest(rig)
     rig.no_faults()
+
+
+def test_a_will_that_a_full_queue_refuses_leaves_the_store() -> None:
+    rig = Rig(queue_full_policy="refuse", max_queued_messages=1)
+    assert isinstance(rig.engine, MemoryEngine)
+    rig.persistent("r").subscribe(("w", 1))
+    rig.clients[0].cut()
+    for name in ("a", "b"):
+        rig.connect(name, will=("w", b"gone", 1, False)).cut()
+    assert rig.broker.stats.refused_queue_full == 1
+    assert rig.engine._wills == {}
+    assert len(rig.persistent("r", present=True).payloads()) == 1
+
+
+@pytest.mark.parametrize("newer", ["none", "asks", "connected"])
+def test_a_will_that_the_store_refuses_leaves_it_and_no_other_does(newer: str) -> None:
+    rig = Rig()
+    memory = MemoryEngine(rig.limits)
+    rig.engine = memory
+    rig.persistent("r").subscribe(("w", 1))
+    rig.clients[0].cut()
+    older = rig.connect("a", will=("w", b"older", 1, False))
+    engine = HoldingEngine(RefusingEngine(memory, writes(Append)))
+    rig.engine = engine
+    older.cut()
+    if newer != "none":
+        rig.open("a").send(wire.connect("a", will=("w", b"newer", 1, False)))
+    for _ in range(("none", "asks", "connected").index(newer)):  # its claim, and its will
+        assert engine.release_last()
+        rig.pump()
+    assert engine.release(1)
+    rig.pump()
+    rig.settle()
+    wills = {client_id: stored.will.payload for client_id, stored in memory._wills.items()}
+    assert wills == ({} if newer == "none" else {"a": b"newer"})
