@@ -308,10 +308,7 @@ class Committing:
 
         [v3 MQTT-4.8.0-2]
         """
-        session = commitment.session
-        # The other parts of a wide fan-out are stored, the publisher's identifier with them.
-        is_held = session is not None and session.key != 0 and not commitment.refused
-        if not failure.is_full or channel.layout == LAYOUT_3 or is_held:
+        if not failure.is_full or channel.layout == LAYOUT_3:
             self._ws.doomed.append((channel, QUOTA if failure.is_full else STORE_FAILED))
             return
         commitment.told = channel

@@ -23,6 +23,7 @@ from mqtt_core.broker import (
     SaveSent,
     SaveSession,
     SaveSubscription,
+    SaveWill,
     Write,
 )
 from tests.core import wire, wire5
@@ -105,7 +106,8 @@ def test_what_no_client_waits_for_has_the_level_of_the_store() -> None:
     five = rig.connect5("five")
     engine.take()
     client.cut()
-    assert engine.take() == [(PutRetained, LEVEL_OS), (Append, LEVEL_OS)]
+    expected = [(PutRetained, LEVEL_OS), (SaveWill, LEVEL_OS), (Append, LEVEL_OS)]
+    assert engine.take() == expected
     five.send(wire5.publish("e", b"x", 0, 0, wire5.prop(2, wire5.u32(5)), retain=True))
     engine.take()
     rig.advance(61)
@@ -158,7 +160,7 @@ def test_a_repeat_is_as_durable_as_the_listener_by_which_it_comes() -> None:
     publisher = by(rig, LEVEL_FSYNC, "p", present=True)
     engine.take()
     publisher.send(wire.publish("t", b"x", 2, 1, dup=True))
-    assert engine.take() == [(Append, LEVEL_FSYNC), (HoldIdentifier, LEVEL_FSYNC)]
+    assert engine.take() == [(HoldIdentifier, LEVEL_FSYNC), (Append, LEVEL_FSYNC)]
     assert publisher.take() == wire.pubrec(1)
 
 
