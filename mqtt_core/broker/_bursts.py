@@ -95,11 +95,7 @@ class Bursts:
 
     def go_on(self, session: Session, burst: RetainedBurst) -> None:
         """A burst that had been replaced goes on where it was: what replaced it was refused."""
-        bursts = session.bursts
-        if bursts is None:
-            bursts = {}
-            session.bursts = bursts
-        bursts[burst.topic_filter] = burst
+        session.add_burst(burst)
         if session.channel is not None:
             self._ws.mark_dirty(session.channel)
 

@@ -290,9 +290,7 @@ class Connecting:
         key = attempt.new_key or (0 if attempt.ended_key else stored_key)
         if key:  # [MQTT-3.1.2-23]
             operations.append(SaveExpiry(key, None, attempt.expiry_s))
-        if sessions.wills.has_last(client_id) or (
-            known is not None and attempt.has_last_will(known)
-        ):
+        if sessions.wills.has_last(client_id) or attempt.has_last_will(known):
             attempt.will_follows = True
         elif connect.will is not None or (known is not None and known.has_will):
             operations.append(self._will(attempt, known))  # [v3 MQTT-3.1.2-8]
