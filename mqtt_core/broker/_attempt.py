@@ -6,9 +6,9 @@ from typing import Final, final
 
 from mqtt_core._codes import MQTT_3_1, MQTT_3_1_1, MQTT_5
 from mqtt_core._packets import Connect
+from mqtt_core._store import SessionRecord
 from mqtt_core.broker._channel import Channel
 from mqtt_core.broker._session import Session
-from mqtt_core.broker._store import SessionRecord
 from mqtt_core.broker._wills import will_delay_s
 
 _SHOWN_METHOD: Final = 64  # characters of what a client calls its method

@@ -10,6 +10,7 @@ from mqtt_core._flow import (
     AWAITING_PUBREC,
 )
 from mqtt_core._packets import Will
+from mqtt_core._particulars import of_retained
 from mqtt_core._store import (
     EndSession,
     Operation,
@@ -23,7 +24,6 @@ from mqtt_core.broker._choosing import Choosing
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery
 from mqtt_core.broker._handover import Handing
-from mqtt_core.broker._particulars import of_retained
 from mqtt_core.broker._queues import Queues
 from mqtt_core.broker._session import RetainedBurst, Session
 from mqtt_core.broker._shared import call_back
