@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_show_counts_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
         "file_bytes": (folder / "iotd.db").stat().st_size,
         "log_bytes": 0,
         "free_bytes": 0,
-        "schema": 2,
+        "schema": 3,
         "sessions": 3,
         "subscriptions": 3,
         "waiting": 8 + 8 + 1 + 1,
@@ -231,8 +232,15 @@ def test_show_reads_the_log_of_a_broker_that_was_killed(
 # Sessions
 
 
+def stored_at(when: str) -> None:
+    """Say of all messages of the store when they were stored, as an expression of SQL."""
+    with closing(sqlite3.connect("store/iotd.db")) as database, database:
+        database.execute(f"UPDATE message SET came_at = {when}")
+
+
 def test_sessions_are_listed_with_their_queues(capsys: pytest.CaptureFixture[str]) -> None:
     make_store(*rich_state())
+    stored_at(f"{NOW - 5 * HOUR} + number")
     found = json.loads(store(capsys, "sessions", "--json"))
     assert [each["client_id"] for each in found] == ["never", "sensor\x1b[31m", "late"]
     never, sensor, late = found
@@ -244,7 +252,7 @@ def test_sessions_are_listed_with_their_queues(capsys: pytest.CaptureFixture[str
         "expiry_s": 0xFFFF_FFFF,
         "subscriptions": 0,
         "waiting": 9,
-        "oldest_from": None,
+        "oldest_from": NOW - 5 * HOUR + 1_002,
         "in_flight": 2,
         "held": 0,
     }
@@ -253,13 +261,15 @@ def test_sessions_are_listed_with_their_queues(capsys: pytest.CaptureFixture[str
         NOW + 30 * DAY - 2 * HOUR,
     )
     assert (sensor["subscriptions"], sensor["waiting"], sensor["held"]) == (3, 8, 2)
-    assert (late["waiting"], late["in_flight"], late["oldest_from"]) == (1, 1, NOW - 5 * HOUR)
+    assert (late["waiting"], late["in_flight"]) == (1, 1)
+    assert late["oldest_from"] == NOW - 5 * HOUR + 2_001
 
 
 def test_sessions_are_a_table_without_commands_to_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     make_store(*rich_state())
+    stored_at(f"CASE WHEN number > 2000 THEN {NOW - 5 * HOUR} END")  # older ones are from before
     out = store(capsys, "sessions")
     assert "\x1b" not in out
     rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}

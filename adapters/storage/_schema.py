@@ -59,7 +59,12 @@ _RETAINED_DUE: Final = """
 ALTER TABLE subscription ADD COLUMN retained_due INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _RETAINED_DUE)
+_CAME_AT: Final = """
+-- When a message was stored, in unix seconds; NULL where an earlier version stored it.
+ALTER TABLE message ADD COLUMN came_at INTEGER;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _RETAINED_DUE, _CAME_AT)
 """What makes version n + 1 of version n; user_version is that of a database."""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from time import time
 from typing import Final, final
 
 from adapters.storage._batch import Batch
@@ -155,8 +156,9 @@ def write_rows(connection: sqlite3.Connection, rows: Rows) -> None:
     delete(connection, "DELETE FROM message WHERE number IN ", rows.messages_gone)
     insert(
         connection,
-        "INSERT INTO message(number, record) VALUES",
+        "INSERT INTO message(number, record, came_at) VALUES",
         [(number, bytearray(encode_message(message))) for number, message in rows.messages],
+        one=f"(?,?,{int(time())})",
     )
     insert(connection, _INTO_QUEUE, rows.waiting, one="(?,?,?,?,NULL,NULL,0,0,0)")
     insert(connection, _INTO_QUEUE, rows.sent, one="(?,?,?,?,NULL,NULL,?,?,?)")

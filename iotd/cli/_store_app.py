@@ -42,8 +42,8 @@ Examples:
   iotd store sessions --json | jq '.[] | select(.waiting > 1000) | .client_id'
 
 A client that is `connected` was so when the broker was killed: its session expires that long after
-the next start. When a message came is not stored. It is known only of one with a message expiry
-interval (MQTT 5.0): `oldest` has it where the first message that waits is of that kind.
+the next start. `oldest` is how long the first message has waited that waits for the session;
+it is unknown of what was stored before this version.
 """
 
 _VERIFY_HELP: Final = """\

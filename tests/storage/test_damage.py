@@ -226,7 +226,9 @@ def test_any_value_in_any_column(table: str, column: str, source: Path, tmp_path
         assert client.frames()[0].first == 0x20, value
         check_whole(rig)
         rig.no_faults()
-        if is_hurt and value in UNMISTAKABLE:
+        if (
+            is_hurt and value in UNMISTAKABLE and column != "came_at"
+        ):  # it is shown, and nothing else
             assert notices, value
         rig.engine.close()
         if notices:

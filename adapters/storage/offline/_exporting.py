@@ -179,7 +179,9 @@ class _Export:
 
     def _message(self, stored: int) -> MessageLine | None:
         row = self._connection.execute(
-            "SELECT record FROM message WHERE number = ?", (stored,)
+            "SELECT record, CASE WHEN typeof(came_at) = 'integer' AND came_at BETWEEN 0 AND 1e11 "
+            "THEN came_at END FROM message WHERE number = ?",
+            (stored,),
         ).fetchone()
         if row is None:
             self._damage(f"message {stored}", "it is missing")
@@ -196,6 +198,7 @@ class _Export:
             message.retain,
             _property_lines(message.properties),
             message.expires_at or None,
+            row[1],
         )
 
     def _retained(self) -> Iterator[Line]:

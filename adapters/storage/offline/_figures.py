@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from adapters.storage._database import NAME
-from adapters.storage._errors import RecordDamagedError
 from adapters.storage._index import number_of
-from adapters.storage._records import decode_message
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class SessionFigures:
 
     `away_since` and `expires_at` are None where its client was connected when the broker ended
     without a shutdown; `expiry_s` is how long it outlives its connection. `oldest_from` is when the
-    message that waits longest had come: known only of one with a message expiry interval.
+    message that waits longest was stored, None where an earlier version stored it.
     """
 
     client_id: str
@@ -56,7 +54,7 @@ class SessionFigures:
     subscriptions: int
     waiting: int
     queue_bytes: int
-    oldest_from: float | None
+    oldest_from: int | None
     in_flight: int
     held: int
 
@@ -127,20 +125,13 @@ def session_figures(connection: sqlite3.Connection, limit: int = 0) -> Iterator[
         )
 
 
-def _came_at(connection: sqlite3.Connection, delivery: int) -> float | None:
-    """When a message came, which follows from its expiry; nothing else tells."""
+def _came_at(connection: sqlite3.Connection, delivery: int) -> int | None:
+    """When a message was stored, in unix seconds; None where that is not known."""
     row = connection.execute(
-        "SELECT m.record FROM queue AS q JOIN message AS m ON m.number = ? "
-        "WHERE q.id = ? AND q.expires_at IS NOT NULL",
-        (number_of(delivery), delivery),
+        "SELECT came_at FROM message WHERE number = ? AND typeof(came_at) = 'integer'",
+        (number_of(delivery),),
     ).fetchone()
-    if row is None:
-        return None
-    try:
-        message = decode_message(row[0])
-    except RecordDamagedError:
-        return None
-    return message.expires_at - message.expiry_s
+    return None if row is None else int(row[0])
 
 
 def file_bytes(folder: Path) -> int:

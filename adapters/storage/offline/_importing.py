@@ -63,7 +63,7 @@ _STATEMENTS: Final[dict[type[Line], str]] = {
     SubscriptionLine: "INSERT INTO subscription(session, filter, qos, no_local, "
     "retain_as_published, identifier, retained_due) VALUES",
     HeldLine: "INSERT INTO held(id) VALUES",
-    MessageLine: "INSERT INTO message(number, record) VALUES",
+    MessageLine: "INSERT INTO message(number, record, came_at) VALUES",
     QueuedLine: "INSERT INTO queue(id, session, size, expires_at, qos, particulars, packet_id, "
     "is_received, position) VALUES",
     RetainedLine: "INSERT INTO retained(topic, record) VALUES",
@@ -178,6 +178,7 @@ class _Import:
         self._sessions = 0
         self._messages = 0
         self._message: Message | None = None  # the last one
+        self._came_at: int | None = None  # of that one
         self._place = 0  # of its next receiver
 
     def take(self, lines: Iterator[tuple[int, AnyLine]]) -> int:
@@ -262,6 +263,7 @@ class _Import:
         if line.number != self._messages:
             raise _Wrong(f"found message {line.number}, and the next is {self._messages}")
         self._message = _message(line)
+        self._came_at = line.came_at
         self._place = 0
 
     def _delivery(self, line: QueuedLine | InFlightLine) -> None:
@@ -272,7 +274,7 @@ class _Import:
         number = self._sessions + line.message
         if not self._place:  # a message that is for nobody is not stored
             record = encode_message(message)
-            self._add(MessageLine, (number, record), len(record))
+            self._add(MessageLine, (number, record, self._came_at), len(record))
         flight: Row = (0, 0, 0)
         if isinstance(line, InFlightLine):
             flight = (line.packet_id, line.is_received, line.position)

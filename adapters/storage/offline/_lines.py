@@ -86,7 +86,8 @@ class HeldLine(Line, tag="held"):
 
 @final
 class MessageLine(Line, tag="message"):
-    """A message that is queued; whom it is for comes behind it."""
+    """A message that is queued; whom it is for comes behind it. `came_at` is when it was stored, in
+    unix seconds, null where that is not known."""
 
     number: Number
     topic: str
@@ -95,6 +96,7 @@ class MessageLine(Line, tag="message"):
     retain: bool
     properties: list[PropertyLine]
     expires_at: float | None
+    came_at: Annotated[int, Meta(ge=0, le=100_000_000_000)] | None = None
 
 
 @final
