@@ -1,7 +1,8 @@
 """iotd: an MQTT broker, as a program and inside your own; and clients.
 
-`Client` talks to any broker, on asyncio. `Server` runs one on asyncio, `ThreadedServer` in a thread
-of its own, and `iotd.gevent` has that on gevent. Nothing is imported before it is asked for.
+`Client` talks to any broker from asyncio, `BlockingClient` from any other program. `Server` runs a
+broker on asyncio, `ThreadedServer` in a thread of its own, and `iotd.gevent` has that on gevent.
+Nothing is imported before it is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from iotd._version import __version__
 if TYPE_CHECKING:
     from adapters.asyncio_client import Client, Messages
     from adapters.asyncio_server import Server, ThreadedServer
+    from adapters.blocking_client import BlockingClient, BlockingMessages
     from adapters.client_common import Will
     from adapters.security import ScramClient
     from adapters.transport import (
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "BlockingClient",
+    "BlockingMessages",
     "Client",
     "ClientClosed",
     "ClientLimits",
@@ -74,6 +78,8 @@ __all__ = [
 ]
 
 _SOURCES: Final = {
+    "BlockingClient": "adapters.blocking_client",
+    "BlockingMessages": "adapters.blocking_client",
     "Client": "adapters.asyncio_client",
     "ClientClosed": "mqtt_core.client",
     "ClientLimits": "mqtt_core.client",

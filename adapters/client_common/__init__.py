@@ -3,11 +3,13 @@
 from adapters.client_common._asked import message_properties, payload_bytes, subscriptions
 from adapters.client_common._options import Version, make_settings
 from adapters.client_common._requests import MAX_REQUESTS, RequestTable, response_topic
+from adapters.client_common._status import ClientStatus
 from adapters.client_common._store import open_store
 from adapters.client_common._will import Will
 
 __all__ = [
     "MAX_REQUESTS",
+    "ClientStatus",
     "RequestTable",
     "Version",
     "Will",
