@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final, cast
@@ -12,13 +13,18 @@ from iotd.cli._bench_app import bench_app
 from iotd.cli._doctor_app import DOCTOR_HELP, doctor_command
 from iotd.cli._store_app import store_app
 from iotd.cli._trace_app import trace_app
+from iotd.cli.messaging.commands import add_commands
 
 EXIT_CANNOT_RUN: Final = 1
 EXIT_USAGE: Final = 2
 
 _HELP: Final = """\
-iotd is an MQTT broker.
+iotd is an MQTT broker, and the programs to talk to any.
 
+\b
+Publish, and see what is published:
+  iotd sub -t 'greeting/#' -v
+  iotd pub -t greeting/hello -m 'Hello!'
 \b
 Start a broker for this machine:
   iotd serve
@@ -69,6 +75,21 @@ also clients of MQTT 5.0 that prove by SCRAM-SHA-256 that they know it. Whoever 
 tries passwords out with less effort, and each login costs the client as much work as a try:
 fewer iterations suit small clients, more of them weak passwords.
 """
+
+_COMPLETION_HELP: Final = """\
+Print what completes the commands and flags of iotd in a shell.
+
+\b
+Examples:
+  iotd completion bash > ~/.local/share/bash-completion/completions/iotd
+  iotd completion zsh > ~/.zfunc/_iotd     (with fpath+=~/.zfunc before compinit in ~/.zshrc)
+  iotd completion fish > ~/.config/fish/completions/iotd.fish
+
+Or for one session: eval "$(iotd completion bash)"
+"""
+
+_SHELLS: Final = ("bash", "zsh", "fish")
+_COMPLETE_VARIABLE: Final = "_IOTD_COMPLETE"
 
 
 def _print_version(wanted: bool) -> None:
@@ -212,6 +233,17 @@ def _hash_password(
     raise typer.Exit(hash_password(count if scram else 0))
 
 
+def _completion(
+    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell.")],
+) -> None:
+    """Taken from `_COMPLETION_HELP`."""
+    if shell not in _SHELLS:
+        raise typer.BadParameter(f'found "{shell}"; allowed: {", ".join(_SHELLS)}')
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]  # it is
+
+    print(get_completion_script(prog_name="iotd", complete_var=_COMPLETE_VARIABLE, shell=shell))
+
+
 def _app(runtime: str | None) -> tuple[typer.Typer, str]:
     """The command line and what it is called in usage lines."""
     app = typer.Typer(
@@ -242,6 +274,10 @@ def _app(runtime: str | None) -> tuple[typer.Typer, str]:
     app.command(
         "doctor", help=DOCTOR_HELP, short_help="Say which statements of MQTT a broker breaks."
     )(doctor_command)
+    add_commands(app)
+    app.command("completion", help=_COMPLETION_HELP, short_help="Print a shell's completion.")(
+        _completion
+    )
     return app, "iotd"
 
 
@@ -250,6 +286,10 @@ def run(arguments: list[str], runtime: str | None) -> int:
     from iotd.cli._program import CannotRunError, check_adapters
 
     app, name = _app(runtime)
+    if _COMPLETE_VARIABLE in os.environ:
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # it is
+
+        completion_init()
     try:
         check_adapters()
         app(arguments, prog_name=name, obj=runtime)
