@@ -16,6 +16,7 @@ from adapters.asyncio_client._messages import Messages
 from adapters.asyncio_client._requests import Requests
 from adapters.asyncio_client._store import Store
 from adapters.client_common import (
+    ClientStatus,
     Version,
     Will,
     make_settings,
@@ -30,7 +31,6 @@ from mqtt_core.client import (
     ClientClosed,
     ClientLimits,
     Consumer,
-    Counters,
     Event,
     Mechanism,
     Message,
@@ -41,13 +41,11 @@ from mqtt_core.client import Client as Core
 from mqtt_core.store import Engine
 
 _RECONNECT: Final = Reconnect()
-_VERSIONS: Final = {5: "5", 4: "3.1.1"}
 _NO_USER_PROPERTIES: Final[tuple[tuple[str, str], ...]] = ()
-_TIMER_SLACK_S: Final = 0.001  # loops round to milliseconds; waking early would mean waking twice
 
 
 @final
-class Client:
+class Client(ClientStatus):
     """An MQTT client on the running asyncio loop.
 
         async with Client("mqtt://localhost") as client:
@@ -69,7 +67,7 @@ class Client:
     used.
     """
 
-    __slots__ = ("_core", "_drive", "_requests", "_settings")
+    __slots__ = ("_drive", "_requests", "_settings")
 
     def __init__(
         self,
@@ -109,12 +107,14 @@ class Client:
             limits=limits,
         )
         engine = open_store(store)
-        self._core: Final = Core(
-            self._settings,
-            os.urandom,
-            monotonic(),
-            has_store=engine is not None,
-            last_number=0 if engine is None else engine.last_number,
+        super().__init__(
+            Core(
+                self._settings,
+                os.urandom,
+                monotonic(),
+                has_store=engine is not None,
+                last_number=0 if engine is None else engine.last_number,
+            )
         )
         store_of_core = None if engine is None else Store(engine, self._core)
         self._core.set_acknowledger(self._acknowledge)
@@ -200,43 +200,6 @@ class Client:
         Raises `ClientClosed`.
         """
         await self._drive.wait_idle()
-
-    # What it is like
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection, and the server has taken the client."""
-        return self._core.is_online
-
-    @property
-    def session_present(self) -> bool:
-        """Whether the server had a session of this client at the last connection."""
-        return self._core.session_present
-
-    @property
-    def client_id(self) -> str:
-        """The client identifier in use, be it made up or assigned by the server."""
-        return self._core.client_id
-
-    @property
-    def version(self) -> str:
-        """The version of MQTT in use: "5" or "3.1.1"."""
-        return _VERSIONS[self._core.level]
-
-    @property
-    def counters(self) -> Counters:
-        """What the client has counted, what it has dropped above all."""
-        return self._core.counters
-
-    @property
-    def pending_messages(self) -> int:
-        """Messages that wait to be sent."""
-        return self._core.pending_messages
-
-    @property
-    def in_flight(self) -> int:
-        """Messages that are sent and not acknowledged yet."""
-        return self._core.in_flight
 
     # Publishing
 
