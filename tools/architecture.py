@@ -55,6 +55,7 @@ PART_OF: Final = {"Writing": "Connection"}
 PACKAGES: Final = (
     "mqtt_core",
     "mqtt_core/broker",
+    "mqtt_core/client",
     "adapters/transport",
     "adapters/asyncio_server",
     "adapters/gevent_server",
@@ -62,6 +63,10 @@ PACKAGES: Final = (
     "adapters/security",
     "adapters/operations",
     "adapters/bench",
+    "adapters/stages",
+    "adapters/client_common",
+    "adapters/asyncio_client",
+    "adapters/blocking_client",
 )
 
 
