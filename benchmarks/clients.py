@@ -7,7 +7,7 @@
 The broker is iotd as it is installed, in a process of its own. Each measurement is a process of
 its own as well, and the clients take turns, so that whatever else the machine does meets all of
 them. Payloads have 64 bytes; clients speak MQTT 5.0, on asyncio's own loop unless a name says
-otherwise. The scenarios:
+otherwise; paho-mqtt and iotd-blocking have a thread of their own. The scenarios:
 
 - q0-publish: messages a second at QoS 0, until the server has all of them,
 - q1-publish, q2-publish: the same at QoS 1 and 2 with 100 unacknowledged at most,
@@ -43,7 +43,14 @@ COUNTS: Final = {
     "round-trip": 2_000,
 }
 SLOWER: Final = 4  # clients other than ours do so much less, for a run that ends
-CLIENTS: Final = ("iotd", "iotd-uvloop", "paho-mqtt", "aiomqtt", "gmqtt")
+CLIENTS: Final = ("iotd", "iotd-uvloop", "iotd-blocking", "paho-mqtt", "aiomqtt", "gmqtt")
+LIMITS: Final = {
+    "max_inflight_messages": WINDOW,
+    "max_pending_messages": 10_000_000,
+    "max_pending_bytes": 1 << 34,
+    "max_unread_messages": 10_000_000,
+    "max_unread_bytes": 1 << 34,
+}
 _MODULES: Final = {"paho-mqtt": "paho", "aiomqtt": "aiomqtt", "gmqtt": "gmqtt"}
 _CONFIGURATION: Final = """
 [server]
@@ -85,13 +92,7 @@ async def iotd_client(port: int, scenario: str, count: int) -> float:
     """Seconds of iotd's client."""
     from iotd import Client, ClientLimits
 
-    limits = ClientLimits(
-        max_inflight_messages=WINDOW,
-        max_pending_messages=10_000_000,
-        max_pending_bytes=1 << 34,
-        max_unread_messages=10_000_000,
-        max_unread_bytes=1 << 34,
-    )
+    limits = ClientLimits(**LIMITS)
     async with Client(f"mqtt://127.0.0.1:{port}", version=5, limits=limits) as client:
         if scenario == "q0-publish":
             began = time.perf_counter()
@@ -119,6 +120,43 @@ async def iotd_client(port: int, scenario: str, count: int) -> float:
         got = 1
         async for _ in messages:
             got += 1
+            if got == count:
+                break
+        took = time.perf_counter() - began
+        publisher.wait()
+        return took
+
+
+def blocking_client(port: int, scenario: str, count: int) -> float:
+    """Seconds of iotd's client without asyncio."""
+    from iotd import BlockingClient, ClientLimits
+
+    limits = ClientLimits(**LIMITS)
+    with BlockingClient(f"mqtt://127.0.0.1:{port}", version=5, limits=limits) as client:
+        if scenario == "q0-publish":
+            began = time.perf_counter()
+            for _ in range(count):
+                client.publish(TOPIC, PAYLOAD)
+            client.publish(TOPIC, PAYLOAD, qos=1)
+            return time.perf_counter() - began
+        if scenario in ("q1-publish", "q2-publish"):
+            qos = int(scenario[1])
+            began = time.perf_counter()
+            for _ in range(count):
+                client.publish_nowait(TOPIC, PAYLOAD, qos)
+            client.flush()
+            return time.perf_counter() - began
+        messages = client.subscribe(TOPIC, qos=1)
+        if scenario == "round-trip":
+            began = time.perf_counter()
+            for _ in range(count):
+                client.publish(TOPIC, PAYLOAD, qos=1)
+                messages.get()
+            return time.perf_counter() - began
+        publisher = start_flood(port, count)
+        messages.get()
+        began = time.perf_counter()
+        for got, _ in enumerate(messages, 2):
             if got == count:
                 break
         took = time.perf_counter() - began
@@ -309,6 +347,8 @@ def measure(client: str, port: int, scenario: str, count: int) -> float:
     """Seconds that one client takes over one scenario."""
     if client == "paho-mqtt":
         return paho(port, scenario, count)
+    if client == "iotd-blocking":
+        return blocking_client(port, scenario, count)
     programs = {"aiomqtt": aiomqtt_client, "gmqtt": gmqtt_client}
     program = programs.get(client, iotd_client)
     factory = None
