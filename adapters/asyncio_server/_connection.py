@@ -1,4 +1,4 @@
-"""One TCP connection on asyncio: socket events in, the channel's bytes out."""
+"""One connection on asyncio: socket events in, the channel's bytes out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Final, cast, final
 
-from adapters.transport import RECEIVE_BYTES, Cancellable, Drive, Listener, gather
+from adapters.transport import RECEIVE_BYTES, Cancellable, Drive, Origin, gather
 from mqtt_core.broker import (
     CLOSE_AFTER_FLUSH,
     CLOSE_NOW,
@@ -35,7 +35,7 @@ class Connection(asyncio.Protocol):
         "_is_open",
         "_is_reading",
         "_is_writable",
-        "_listener",
+        "_origin",
         "_peer",
         "_progress_timer",
         "_transport",
@@ -44,9 +44,9 @@ class Connection(asyncio.Protocol):
     _channel: Channel
     _transport: asyncio.Transport
 
-    def __init__(self, drive: Drive, listener: Listener, peer: str) -> None:
+    def __init__(self, drive: Drive, origin: Origin, peer: str) -> None:
         self._drive = drive
-        self._listener = listener
+        self._origin = origin
         self._peer = peer
         self._is_open = False
         self._is_reading = True
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
             self._transport.set_write_buffer_limits(high=0)
             if hasattr(transport, "max_size"):  # of asyncio's own loop, which asks for 256 KiB
                 transport.max_size = RECEIVE_BYTES
-            self._channel = self._drive.open(self._listener, self._peer, self)
+            self._channel = self._drive.open(self._origin, self._peer, self)
             self._is_open = True
         except Exception as error:  # noqa: BLE001  this connection's fault alone
             self._fail("a connection could not be opened", error)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, final
 
-from adapters.asyncio_server._serving import Messages, Serving
+from adapters.asyncio_server._connection import Connection
+from adapters.asyncio_server._serving import Messages, NamedOrigin, Serving
 from adapters.transport import StopSignals, raise_descriptor_limit
 from mqtt_core import NO_PROPERTIES, Properties, Subscription
 from mqtt_core.broker import GRACEFUL
@@ -99,6 +100,15 @@ class Server(Serving):
         Raises `LocalProtocolError` for a filter that is none, and `NotServingError`.
         """
         return self._messages(filters, qos)
+
+    def connection(self, peer: str, url: str = "memory") -> asyncio.Protocol:
+        """The protocol for a connection over a transport that you have: a pipe, a serial line.
+
+        Give it to what makes the transport, such as `loop.connect_accepted_socket`. `peer` and
+        `url` are what facts call the two ends. Raises `NotServingError`.
+        """
+        self._check_serving()
+        return Connection(self._drive, NamedOrigin(url), peer)
 
 
 def run(server: Server, *, on_ready: Callable[[], None]) -> int:

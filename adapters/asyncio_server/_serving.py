@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self, TypeVar, final
 
 from adapters.asyncio_server._connection import Connection
+from adapters.stages import clock_of
 from adapters.transport import (
     ACCEPT_RETRY_S,
     Answer,
@@ -33,10 +34,22 @@ T = TypeVar("T")
 
 
 @final
+class NamedOrigin:
+    """Where connections come from that no listener has accepted."""
+
+    __slots__ = ("level", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url: Final = url
+        self.level: Final = 0
+
+
+@final
 class _Runtime:
     """`Runtime` on an asyncio loop, whose `call_soon` runs after each poll and before the next."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.time: Final = clock_of(loop)
         self.call_soon: Final = loop.call_soon
         self.call_after_poll: Final = loop.call_soon
         self.call_later: Final = loop.call_later
@@ -147,7 +160,7 @@ class Serving(ServerBase[AsyncAnswer]):
             self._check_recovery()
 
     async def _shut_down(self, mode: int) -> None:
-        if not self._addresses:
+        if not self._has_begun:
             return
         await self._stop_accepting()
         if not self._stopped.is_set():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Self, TypeVar, final
@@ -73,6 +73,10 @@ class ThreadedMessages:
 async def _within(timeout: float | None, messages: Messages) -> Publish | None:
     async with asyncio.timeout(timeout):
         return await messages.get()
+
+
+async def _called(function: Callable[[], T]) -> T:
+    return function()
 
 
 async def _close(messages: Messages) -> None:
@@ -171,6 +175,27 @@ class ThreadedServer(Serving):
     def subscribe(self, *filters: str | Subscription, qos: int = 0) -> ThreadedMessages:
         """Subscribe from within the program; see `Server.subscribe`."""
         return ThreadedMessages(self, self._wait_for(self._subscribe(filters, qos)))
+
+    def on_message(
+        self, callback: Callable[[Publish], object], *filters: str | Subscription, qos: int = 0
+    ) -> None:
+        """Have `callback` called with each message, on the server's thread; see `Server`."""
+        if self._is_own_thread:
+            super().on_message(callback, *filters, qos=qos)
+        else:
+            self._wait_for(self._on_message(callback, filters, qos))
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function on the server's thread, between two turns, and return what it returns."""
+        return self._wait_for(_called(function))
+
+    async def _on_message(
+        self,
+        callback: Callable[[Publish], object],
+        filters: tuple[str | Subscription, ...],
+        qos: int,
+    ) -> None:
+        super().on_message(callback, *filters, qos=qos)
 
     async def _put(
         self, topic: str, payload: bytes | str, qos: int, retain: bool, properties: Properties

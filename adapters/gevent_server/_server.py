@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, final
 
@@ -51,6 +52,7 @@ class _Runtime:
         # call.
         self._presence: Final = loop.async_()
         self._presence.start(_nothing)
+        self.time: Final = monotonic
         self.call_soon: Final = loop.run_callback
         self.call_from_thread: Final = loop.run_callback_threadsafe
 
@@ -237,7 +239,7 @@ class Server(ServerBase[Answer]):
 
         May be called again, also with a stronger mode, and before the server has started.
         """
-        if not self._addresses:
+        if not self._has_begun:
             return
         self._stop_accepting()
         if not self.stopped.is_set():

@@ -1,4 +1,4 @@
-"""What stands between a socket and MQTT: server URLs, WebSocket, and errors that say what to do.
+"""What stands between a socket and MQTT: URLs, WebSocket, clocks, errors that say what to do.
 
 Nothing here knows an event loop, a server or a client, so that any of them can use it.
 """
@@ -10,6 +10,7 @@ from adapters.stages._address import (
     why_lost,
     why_not_connected,
 )
+from adapters.stages._clock import clock_of
 from adapters.stages._websocket import WebSocketError, WebSocketStage
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "ServerAddress",
     "WebSocketError",
     "WebSocketStage",
+    "clock_of",
     "server_address",
     "why_lost",
     "why_not_connected",

@@ -70,6 +70,19 @@ Authenticator = Callable[[AuthRequest | AuthorizeRequest], None]
 """Takes a request and returns at once; the answer comes by `auth_decided`, from any thread."""
 
 
+class Origin(Protocol):
+    """Where connections come from: what they are told by in facts, and how durable a change is
+    before a client from there is answered (0 where that is left to the store)."""
+
+    @property
+    def url(self) -> str:
+        """`tcp://127.0.0.1:1883`, or a word for what is no listener."""
+
+    @property
+    def level(self) -> int:
+        """One of `LEVELS`, or 0."""
+
+
 class Cancellable(Protocol):
     """A call that is due later."""
 
@@ -95,6 +108,9 @@ class _Flushable(Protocol):
 
 class Runtime(Protocol):
     """What an event loop offers to a turn."""
+
+    def time(self) -> float:
+        """The present, on the clock that `call_later` goes by: seconds that never go back."""
 
     def call_soon(self, callback: Callable[[], None], /) -> object:
         """Call after the callbacks of this poll, before the next poll blocks."""
@@ -145,6 +161,7 @@ class Drive:
         # What the core keeps as a plain object is a `Sendable`.
         self._take_dirty = cast("Callable[[int], list[_Flushable]]", self.broker.take_dirty)
         self.is_due = False
+        self._clock: Callable[[], float] = monotonic  # the runtime's, once there is one
         self.now = monotonic()
         self.progress_interval_s: Final = min(PROGRESS_INTERVAL_S, limits.send_timeout_secs / 4)
         self._authenticator: Final = authenticator
@@ -177,6 +194,7 @@ class Drive:
         the latter is.
         """
         self._runtime = runtime
+        self._clock = runtime.time
         self._on_recovered = on_recovered
         self.call_soon = runtime.call_soon
         self.call_later = runtime.call_later
@@ -184,7 +202,7 @@ class Drive:
         self._is_running = True
         self._is_starting = True
         if self._tunes_collector:
-            self._full_collection_at = monotonic() + FULL_COLLECTION_INTERVAL_S
+            self._full_collection_at = self._clock() + FULL_COLLECTION_INTERVAL_S
             Collector.hold()
         self.engine.start(self.engine_answered)
         self.wake()
@@ -232,10 +250,10 @@ class Drive:
 
     # Connections
 
-    def open(self, listener: Listener, peer: str, connection: Sendable) -> Channel:
+    def open(self, origin: Origin, peer: str, connection: Sendable) -> Channel:
         """A channel for a new connection. Each `open` is followed by one `close`."""
         self.wake()
-        channel = self.broker.open(listener.url, peer, self.now, listener.level)
+        channel = self.broker.open(origin.url, peer, self.now, origin.level)
         channel.transport = connection
         self._connections += 1
         return channel
@@ -292,7 +310,7 @@ class Drive:
     def wake(self) -> None:
         """Something is to be fed: a turn once the callbacks of this poll are through."""
         if not self.is_due:
-            self.now = monotonic()
+            self.now = self._clock()
             self.call_soon(self.turn)
             self.is_due = True  # last, lest an interrupt between the two leaves no turn to come
 
@@ -326,7 +344,7 @@ class Drive:
             self._go_on()
 
     def _turn_again(self) -> None:
-        self.now = monotonic()
+        self.now = self._clock()
         self.turn()
 
     def flush(self) -> None:

@@ -11,7 +11,7 @@ from adapters.transport._drive import Authenticator, Drive
 from adapters.transport._hooks import AnswerT, Call, Hooks
 from adapters.transport._inside import Mailbox, Publisher, subscriptions_of
 from adapters.transport._listen import Listener, ListenError, bind_listeners
-from mqtt_core import NO_PROPERTIES, Properties, Subscription
+from mqtt_core import NO_PROPERTIES, Properties, Publish, Subscription
 from mqtt_core.broker import (
     AuthorizeRequest,
     AuthRequest,
@@ -44,6 +44,7 @@ class ServerBase(Generic[AnswerT]):
     a server that was never started.
 
     - `listen`: a URL or several, `tcp://HOST:PORT`; port 0, which is the default, picks a free one.
+      None for no listener: clients are inside the program, or come by `Server.connection`.
     - `limits`: how much of everything there may be.
     - `authenticate`, `authorize`: hooks that say who may connect, and who may publish and subscribe
       to what. They get the request and return True, False or a `Decision`.
@@ -62,7 +63,7 @@ class ServerBase(Generic[AnswerT]):
 
     def __init__(
         self,
-        listen: str | Sequence[str] = "tcp://127.0.0.1:0",
+        listen: str | Sequence[str] | None = "tcp://127.0.0.1:0",
         *,
         limits: Limits | None = None,
         authenticate: Callable[[AuthRequest], AnswerT] | None = None,
@@ -77,7 +78,8 @@ class ServerBase(Generic[AnswerT]):
     ) -> None:
         limits = Limits() if limits is None else limits
         self._own_engine: Final = _open_store(data_dir, limits, engine)
-        self._listen: Final = (listen,) if isinstance(listen, str) else tuple(listen)
+        urls = (listen,) if isinstance(listen, str) else listen
+        self._listen: Final = None if urls is None else tuple(urls)
         self._hooks: Final = Hooks(authenticate, authorize, policy, self._call)
         self._authenticator: Final = authenticator
         has_hooks = authenticate is not None or authorize is not None
@@ -93,6 +95,7 @@ class ServerBase(Generic[AnswerT]):
         self._publisher: Final = Publisher(self._drive)
         self._listeners: list[Listener] = []
         self._addresses: tuple[str, ...] = ()
+        self._has_begun = False
 
     @property
     def urls(self) -> list[str]:
@@ -120,6 +123,27 @@ class ServerBase(Generic[AnswerT]):
         self._drive.rules_changed()
 
     # The program's own clients
+
+    def on_message(
+        self, callback: Callable[[Publish], object], *filters: str | Subscription, qos: int = 0
+    ) -> None:
+        """Subscribe for as long as the server runs: `callback` is called with each message.
+
+        It is called on the server's own thread, behind the turn that has routed the message, and
+        should return at once. One that raises is called no more; the fact `fault` tells. Raises
+        as `subscribe` does.
+        """
+        mailbox: Mailbox | None = None
+
+        def take() -> None:
+            if mailbox is None:
+                return
+            message = mailbox.take()
+            while message is not None:
+                callback(message)
+                message = mailbox.take()
+
+        mailbox = self._open_mailbox(filters, qos, take)
 
     def _put_soon(
         self,
@@ -160,15 +184,16 @@ class ServerBase(Generic[AnswerT]):
 
     def _bind(self) -> None:
         """Take the ports. Raises `ListenError`."""
-        if self._addresses:
+        if self._has_begun:
             raise RuntimeError("a server starts once; make a new one")
         try:
-            self._listeners = bind_listeners(self._listen)
+            self._listeners = [] if self._listen is None else bind_listeners(self._listen)
         except ListenError:
             if self._own_engine is not None:
                 self._own_engine.close()
             raise
         self._addresses = tuple(listener.url for listener in self._listeners)
+        self._has_begun = True
 
     def _check_recovery(self) -> None:
         """Raise `RecoveryError` if the server has stopped because it found no way to start."""

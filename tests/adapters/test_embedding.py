@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import queue
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from iotd import (
 from mqtt_core import LocalProtocolError, Subscription, properties
 from mqtt_core.broker import IMMEDIATE, INSIDE, Fact, Limits, MemoryEngine
 from tests.adapters.embedded import KINDS, Embedded
-from tests.adapters.rig import PATIENCE_S, Client, packet, publish, server_module, u16
+from tests.adapters.rig import PATIENCE_S, Client, connect, packet, publish, server_module, u16
 
 
 @pytest.fixture(params=KINDS)
@@ -315,6 +317,100 @@ def test_a_threaded_server_that_was_never_started_or_twice() -> None:
     server.shut_down()
     server.shut_down(IMMEDIATE)
     assert "iotd server" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("qos", [0, 1, 2])
+def test_a_function_is_called_with_each_message(kind: str, qos: int) -> None:
+    got: queue.SimpleQueue[tuple[str, bytes, int]] = queue.SimpleQueue()
+    with Embedded(kind) as program:
+        program.do(
+            program.server.on_message,
+            lambda each: got.put((each.topic, each.payload, each.qos)),
+            "a/#",
+            qos=qos,
+        )
+        for payload in (b"1", b"2"):
+            program.do(program.server.publish, "a/b", payload, qos=2)
+        program.do(program.server.publish, "b", b"3", qos=2)
+        assert [got.get(timeout=PATIENCE_S) for _ in range(2)] == [
+            ("a/b", b"1", qos),
+            ("a/b", b"2", qos),
+        ]
+    assert got.empty()
+
+
+def test_a_function_that_fails_is_called_no_more(kind: str) -> None:
+    got: list[bytes] = []
+
+    def fail(message: Any) -> None:
+        got.append(message.payload)
+        raise ZeroDivisionError
+
+    with Embedded(kind) as program:
+        program.do(program.server.on_message, fail, "a")
+        program.do(program.server.publish, "a", b"1", qos=1)
+        assert isinstance(program.next_fact("fault").error, ZeroDivisionError)
+        program.do(program.server.publish, "a", b"2", qos=1)
+    assert got == [b"1"]
+
+
+def test_a_filter_that_is_none_is_refused_to_a_function(kind: str) -> None:
+    with Embedded(kind) as program, pytest.raises(LocalProtocolError):
+        program.do(program.server.on_message, print, "a#")
+
+
+def test_a_hook_may_ask_for_messages_of_its_own_server() -> None:
+    got: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def on_fact(fact: Fact) -> None:
+        if fact.listener != INSIDE and fact.name == "client.connected":
+            server.on_message(lambda each: got.put(each.payload), "a")
+
+    with ThreadedServer(on_fact=on_fact) as server, Client(_address(server)).open("client"):
+        server.publish("a", b"x", qos=1)
+        assert got.get(timeout=PATIENCE_S) == b"x"
+
+
+def test_a_server_without_listeners_serves_its_program(kind: str) -> None:
+    with Embedded(kind, listen=None) as program:
+        assert program.server.urls == []
+        with pytest.raises(NotServingError):
+            _ = program.server.url
+        messages = program.do(program.server.subscribe, "a")
+        program.do(program.server.publish, "a", b"x")
+        assert taken(program, messages, 1) == [("a", b"x", 0)]
+        program.do(messages.close)
+
+
+def test_a_connection_over_a_transport_of_the_program() -> None:
+    async def main() -> list[Fact]:
+        facts: list[Fact] = []
+        async with Server(None, on_fact=facts.append) as server:
+            ours, theirs = socket.socketpair()
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: server.connection("a pipe", "pipe"), theirs
+            )
+            reader, writer = await asyncio.open_connection(sock=ours)
+            writer.write(connect("sensor"))
+            assert await reader.readexactly(4) == packet(0x20, b"\0\0")
+            writer.close()
+            await writer.wait_closed()
+        with pytest.raises(NotServingError):
+            server.connection("late")
+        return facts
+
+    told = next(fact for fact in asyncio.run(main()) if fact.name == "client.connected")
+    assert (told.client_id, told.peer, told.listener) == ("sensor", "a pipe", "pipe")
+
+
+def test_a_function_is_called_on_the_thread_of_the_server() -> None:
+    server = ThreadedServer()
+    with pytest.raises(NotServingError):
+        server.call(threading.current_thread)
+    with server:
+        assert server.call(threading.current_thread).name == "iotd server"
+        with pytest.raises(ZeroDivisionError):
+            server.call(lambda: 1 // 0)
 
 
 def test_waiting_for_a_message_has_an_end() -> None:
