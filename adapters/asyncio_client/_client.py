@@ -149,7 +149,7 @@ class Client(ClientStatus):
         for anything then gets `ClientClosed`, and iterations over messages end.
         """
         if not self._drive.is_started:
-            self._core.disconnect(monotonic())
+            self._core.disconnect(self._drive.now())
             return
         try:
             if self._core.is_online:
@@ -185,7 +185,7 @@ class Client(ClientStatus):
         Raises `ValueError` for a client without a `mechanism`. Where the server refuses, the
         connection ends.
         """
-        self._core.re_authenticate(monotonic())
+        self._core.re_authenticate(self._drive.now())
         self._drive.wake()
 
     async def wait_closed(self) -> None:
@@ -238,7 +238,9 @@ class Client(ClientStatus):
             properties = message_properties(
                 expiry_s, content_type, response_topic, correlation_data, user_properties
             )
-        publication = self._core.publish(topic, payload, qos, retain, monotonic(), properties, True)
+        publication = self._core.publish(
+            topic, payload, qos, retain, self._drive.now(), properties, True
+        )
         if not self._drive.is_due:
             self._drive.wake()
         if publication is WRITTEN:
@@ -281,7 +283,7 @@ class Client(ClientStatus):
         properties = message_properties(
             expiry_s, content_type, response_topic, correlation_data, user_properties
         )
-        publication = self._core.publish(topic, payload, qos, retain, monotonic(), properties)
+        publication = self._core.publish(topic, payload, qos, retain, self._drive.now(), properties)
         if not self._drive.is_due:
             self._drive.wake()
         return publication
@@ -371,32 +373,32 @@ class Client(ClientStatus):
         `ValueError` for what MQTT forbids. Cancelled, nothing stays subscribed.
         """
         asked = subscriptions(filters, qos, no_local, retain_as_published, retain_handling)
-        consumer = self._core.subscribe(asked, monotonic())
+        consumer = self._core.subscribe(asked, self._drive.now())
         self._drive.wake()
         try:
             while not consumer.is_ready and consumer.error is None:
                 await self._drive.wait_for(consumer)
         except BaseException:
-            self._core.unsubscribe(consumer, monotonic())
+            self._core.unsubscribe(consumer, self._drive.now())
             self._drive.wake()
             raise
         consumer.result()
         return Messages(self, consumer)
 
     async def _unsubscribe(self, consumer: Consumer) -> None:
-        self._core.unsubscribe(consumer, monotonic())
+        self._core.unsubscribe(consumer, self._drive.now())
         self._drive.wake()
         while not consumer.is_gone and self._core.is_online:
             await self._drive.wait_for(consumer)
 
     def _take(self, consumer: Consumer) -> Message | None:
         core = self._core
-        message = core.take(consumer, monotonic())
+        message = core.take(consumer, self._drive.now())
         if message is not None and message.qos and not self._drive.is_due:
             self._drive.wake()
         return message
 
     def _acknowledge(self, message: Message) -> None:
         """`Message.ack` of the program."""
-        self._core.acknowledge(message, monotonic())
+        self._core.acknowledge(message, self._drive.now())
         self._drive.wake()

@@ -14,7 +14,7 @@ from typing import Final, final
 
 from adapters.asyncio_client._link import GATHER_BYTES, Link, open_link
 from adapters.asyncio_client._store import Store
-from adapters.stages import ServerAddress, why_not_connected
+from adapters.stages import ServerAddress, clock_of, why_not_connected
 from mqtt_core.client import Client as Core
 from mqtt_core.client import ClientClosed, ClientLimits, Consumer, Event, Publication
 
@@ -45,6 +45,7 @@ class Drive:
         "_timer",
         "_tls",
         "is_due",
+        "now",
     )
 
     def __init__(
@@ -72,6 +73,7 @@ class Drive:
         self._idle: list[asyncio.Future[None]] = []  # who waits until nothing is to be sent
         self._ended: list[asyncio.Future[None]] = []
         self.is_due = False
+        self.now: Callable[[], float] = monotonic  # the loop's, once there is one
 
     # Life
 
@@ -83,14 +85,15 @@ class Drive:
     def start(self) -> None:
         """Begin, on the loop that runs."""
         self._loop = asyncio.get_running_loop()
-        self._core.start(monotonic())
+        self.now = clock_of(self._loop)
+        self._core.start(self.now())
         if self._store is not None:
             self._store.start(self._loop, self.turn)
         self.turn()
 
     async def stop(self) -> None:
         """Disconnect and wait for it; cancelled or not, nothing is left running."""
-        self._core.disconnect(monotonic())
+        self._core.disconnect(self.now())
         self.turn()
         try:
             opening = self._opening
@@ -183,7 +186,7 @@ class Drive:
             self._loop.call_exception_handler(
                 {"message": "the MQTT client ends by a fault", "exception": error}
             )
-            self._core.disconnect(monotonic())
+            self._core.disconnect(self.now())
             if self._link is not None:
                 self._link.abort()
             self.wake()
@@ -218,7 +221,7 @@ class Drive:
 
     def _flush(self, link: Link) -> None:
         core = self._core
-        now = monotonic()
+        now = self.now()
         # The last bytes go to a transport that has more to send already: it is about to be closed.
         while link.is_writable or core.wants_close:
             data = core.data_to_send(now)
@@ -246,12 +249,12 @@ class Drive:
         self._timer = None
         if deadline is not None and self._loop is not None:
             self._deadline = deadline
-            delay_s = max(0.0, deadline - monotonic()) + _TIMER_SLACK_S
+            delay_s = max(0.0, deadline - self.now()) + _TIMER_SLACK_S
             self._timer = self._loop.call_later(delay_s, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        self._core.advance(monotonic())
+        self._core.advance(self.now())
         self.turn()
 
     # Connections
@@ -271,30 +274,30 @@ class Drive:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, there is no connection
             self._opening = None
-            core.open_failed(why_not_connected(error, address), monotonic())
+            core.open_failed(why_not_connected(error, address), self.now())
         else:
             self._opening = None
             if not core.wants_transport:
                 link.abort()
             elif link.hand_over():
                 self._link = link
-                core.opened(monotonic())
-                core.set_writable(link.is_writable, monotonic())
+                core.opened(self.now())
+                core.set_writable(link.is_writable, self.now())
                 early = link.take_early()
                 if early:
-                    core.receive_data(early, monotonic())
+                    core.receive_data(early, self.now())
             else:
-                core.open_failed("the server has closed the connection", monotonic())
+                core.open_failed("the server has closed the connection", self.now())
         self.turn()
 
     def link_received(self, data: bytes) -> None:
         """`Owner`: bytes have come."""
-        self._core.receive_data(data, monotonic())
+        self._core.receive_data(data, self.now())
         self.turn()
 
     def link_writable(self, is_writable: bool) -> None:
         """`Owner`: whether the transport takes more."""
-        self._core.set_writable(is_writable, monotonic())
+        self._core.set_writable(is_writable, self.now())
         if is_writable:
             self.wake()
 
@@ -302,7 +305,7 @@ class Drive:
         """`Owner`: the connection is over."""
         if link is self._link:
             self._link = None
-            self._core.eof(why, monotonic())
+            self._core.eof(why, self.now())
             self.turn()
 
     def link_failed(self, link: Link, error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING, Final, final
 
 from adapters.client_common import RequestTable, response_topic, subscriptions
@@ -52,7 +51,7 @@ class Requests:
                     "MQTT 3.1.1 has no requests: publish and subscribe to topics of your own"
                 )
             topic = response_topic(core.response_information, core.client_id)
-            self._answers = core.subscribe(subscriptions([topic], *_ANSWERS), monotonic())
+            self._answers = core.subscribe(subscriptions([topic], *_ANSWERS), client._drive.now())
             client._drive.wake()
         answers = self._answers
         while not answers.is_ready and answers.error is None:

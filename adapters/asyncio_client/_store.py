@@ -7,6 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, final
 
+from adapters.stages import clock_of
 from mqtt_core.client import Client as Core
 from mqtt_core.client import StoreFailed
 from mqtt_core.store import Engine
@@ -16,12 +17,13 @@ from mqtt_core.store import Engine
 class Store:
     """Carries requests of the core to an engine, and completions back."""
 
-    __slots__ = ("_core", "_engine", "_is_closed")
+    __slots__ = ("_core", "_engine", "_is_closed", "_now")
 
     def __init__(self, engine: Engine, core: Core) -> None:
         self._engine: Final = engine
         self._core: Final = core
         self._is_closed = False
+        self._now: Callable[[], float] = monotonic
 
     def start(self, loop: asyncio.AbstractEventLoop, turn: Callable[[], None]) -> None:
         """Begin; `turn` is called on the loop when there are answers."""
@@ -32,6 +34,7 @@ class Store:
             except RuntimeError:
                 pass  # the loop is closed, and so is the client
 
+        self._now = clock_of(loop)
         self._engine.start(answered)
 
     def serve(self) -> None:
@@ -46,7 +49,7 @@ class Store:
                 engine.submit(request)
             completions = engine.take_completions()
             for completion in completions:
-                core.completed(completion, monotonic())
+                core.completed(completion, self._now())
             if not requests and not completions:
                 return
 
