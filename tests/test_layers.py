@@ -197,6 +197,17 @@ def test_nothing_that_ships_knows_what_does_not() -> None:
     assert _offences(MODULES, "tests", "benchmarks", "build_backend", "iotd_build") == []
 
 
+def test_only_the_plugin_knows_pytest() -> None:
+    others = [module for module in MODULES if module.name != "iotd.pytest_plugin"]
+    assert _offences(others, "pytest", "_pytest") == []
+
+
+def test_what_ships_for_tests_does_not_know_the_command_line() -> None:
+    testing = [m for m in MODULES if _is_in(m.name, "iotd.testing", "iotd.pytest_plugin")]
+    assert testing
+    assert _offences(testing, "iotd.cli", "iotd.config") == []
+
+
 def test_a_private_module_is_named_only_within_its_package() -> None:
     def owner(name: str) -> str | None:
         """The package that a private module belongs to; None for a public name."""
