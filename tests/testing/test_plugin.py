@@ -18,9 +18,15 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 BLOCK: Final = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+STRICT: Final = ("-W", "error", "--strict-markers")
+
+
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
-    """Run the tests that were written, without other plugins."""
-    return pytester.runpytest("-p", "no:asyncio", "-p", "no:hypothesispytest", *options)
+    """Run the tests that were written, in this process and without other plugins."""
+    # Within this process the core is loaded already, and pytest tells that it cannot rewrite it.
+    known = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    others = ("-p", "no:asyncio", "-p", "no:hypothesispytest")
+    return pytester.runpytest(*others, *options, *known)
 
 
 def test_fixtures_serve_tests_that_are_no_coroutines(pytester: pytest.Pytester) -> None:
@@ -36,7 +42,7 @@ def test_fixtures_serve_tests_that_are_no_coroutines(pytester: pytest.Pytester) 
             mqtt_rig.client("one", will=Will("state", "gone")).cut()
             mqtt_rig.expect("state", "gone")
     """)
-    run(pytester, "-W", "error").assert_outcomes(passed=2)
+    run(pytester, *STRICT).assert_outcomes(passed=2)
 
 
 COROUTINES: Final = """
@@ -121,7 +127,7 @@ def test_options_come_by_marks_and_by_a_fixture(pytester: pytest.Pytester) -> No
             def test_three(self, mqtt_rig) -> None:
                 assert mqtt_rig.client("one", username="ali").publish("a", qos=1).reason == 0x10
     """)
-    run(pytester, "--strict-markers").assert_outcomes(passed=3)
+    run(pytester, *STRICT).assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +207,7 @@ def test_a_rig_that_is_not_used_after_all_leaves_nothing(pytester: pytest.Pytest
         def test_nothing_is_left() -> None:
             gc.collect()
     """)
-    run(pytester, "-W", "error").assert_outcomes(errors=1, passed=1)
+    run(pytester, *STRICT).assert_outcomes(errors=1, passed=1)
 
 
 def test_other_coroutines_are_left_alone(pytester: pytest.Pytester) -> None:
@@ -234,5 +240,5 @@ def test_the_guide_is_true(pytester: pytest.Pytester) -> None:
     assert len(blocks) >= 7
     for number, block in enumerate(blocks):
         pytester.makepyfile(**{f"test_block_{number}": block})
-    result = run(pytester, "-W", "error", "--strict-markers")
+    result = run(pytester, *STRICT)
     assert result.parseoutcomes().keys() == {"passed"}, result.stdout.str()
