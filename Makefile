@@ -136,6 +136,9 @@ clean:
 
 # ---- environments ----
 
+# A build leaves iotd.egg-info in the tree. It is removed, since by it pytest would take all modules for
+# parts of our plugin, and would rewrite the assertions of the core that is tested.
+
 # pip, not python, is the target: without ensurepip a half-made environment has only python.
 .venv/bin/pip .venv-dev/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
@@ -146,6 +149,7 @@ $(WHEEL)/built: | .venv/bin/pip
 	@echo 'Building the wheel (compiled where a C compiler is found: about a minute) ...'
 	@rm -rf .make/wheel-*
 	$(VENV) $(PIP) wheel --no-deps --wheel-dir $(WHEEL) .
+	@rm -rf iotd.egg-info
 	@touch $@
 
 # pip takes a wheel of the version it has for the one it has, so it is told to replace it.
@@ -161,6 +165,7 @@ $(TEST_READY): $(RUN_READY)
 $(DEV_READY): | .venv-dev/bin/pip
 	@echo 'Installing the development tools ...'
 	IOTD_BUILD=auto $(DEV) $(PIP) install --editable '.[gevent,test,lint]'
+	@rm -rf iotd.egg-info
 	@mkdir -p .make && rm -f .make/dev-* && touch $@
 
 .NOTPARALLEL:

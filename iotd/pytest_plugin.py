@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
@@ -38,15 +38,17 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def mqtt_options(request: pytest.FixtureRequest) -> BrokerOptions:
     """Options of the broker: those of the mark `mqtt`. Override it for a folder or a module."""
+    from iotd.testing import BrokerOptions
+
     options: dict[str, Any] = {}
     for mark in reversed(list(request.node.iter_markers("mqtt"))):  # the nearest has the last word
         if mark.args:
             raise pytest.UsageError("the mark mqtt takes its options by name: mqtt(limits=...)")
         options |= mark.kwargs
-    unknown = sorted(options.keys() - {"limits", "authenticate", "authorize", "policy", "records"})
+    unknown = sorted(options.keys() - BrokerOptions.__optional_keys__)
     if unknown:
         raise pytest.UsageError(f"unknown option of the mark: {', '.join(unknown)}; it is {_MARK}")
-    return options  # type: ignore[return-value]  # of whatever types, as marks are
+    return cast("BrokerOptions", options)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import pkgutil
 import subprocess
 import sys
-from importlib.machinery import ExtensionFileLoader, SourceFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,11 @@ import mqtt_core
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def core_modules() -> dict[str, object]:
-    """The loader of each module of the core that is importable here."""
+def core_modules() -> dict[str, str]:
+    """The file of each module of the core that is importable here."""
     found = pkgutil.walk_packages(mqtt_core.__path__, "mqtt_core.")
     modules = [mqtt_core, *(importlib.import_module(module.name) for module in found)]
-    return {module.__name__: module.__loader__ for module in modules}
+    return {module.__name__: str(module.__file__) for module in modules}
 
 
 def module_name(path: str) -> str:
@@ -31,12 +31,12 @@ def module_name(path: str) -> str:
 
 
 def test_every_module_of_the_unit_is_of_the_same_build() -> None:
-    loaders = core_modules()
+    files = core_modules()
     for name in map(module_name, iotd_build.ENGINE_MODULES):
-        loaders[name] = importlib.import_module(name).__loader__
-    is_compiled = isinstance(loaders["mqtt_core"], ExtensionFileLoader)
-    kind = ExtensionFileLoader if is_compiled else SourceFileLoader
-    assert [name for name, loader in loaders.items() if not isinstance(loader, kind)] == []
+        files[name] = str(importlib.import_module(name).__file__)
+    is_compiled = files["mqtt_core"].endswith(tuple(EXTENSION_SUFFIXES))
+    suffixes = EXTENSION_SUFFIXES if is_compiled else SOURCE_SUFFIXES
+    assert [name for name, file in files.items() if not file.endswith(tuple(suffixes))] == []
     # conftest.py has refused any other build than the one that was asked for.
     assert os.environ.get("IOTD_EXPECT_BUILD") in (None, "compiled" if is_compiled else "pure")
 

@@ -29,6 +29,8 @@ _ALL: Final = Subscription("#", 2, retain_as_published=True)
 class NotSeen(AssertionError):
     """What a test expects was not seen, or what it does not expect was."""
 
+    __module__ = "iotd.testing"  # where users find it, and what pytest shows
+
 
 @final
 class World:
