@@ -31,7 +31,7 @@ from mqtt_core._store import (
     SaveWill,
     Write,
 )
-from mqtt_core.broker._causes import QUOTA, STORE_FAILED
+from mqtt_core.broker._causes import FAULT, QUOTA, STORE_FAILED
 from mqtt_core.broker._channel import CLOSE_NO, LAYOUT_3, Channel, GatedAck
 from mqtt_core.broker._deadlines import Timed
 from mqtt_core.broker._delivery import Delivery, Resting
@@ -268,6 +268,14 @@ class Committing:
         self.add(commitment, self._delivery.again(commitment.message, missed), refused)
         self._settle(commitment)
 
+    def give_up(self, commitment: Commitment) -> None:
+        """Nothing more will be added, though not all is there: a repeat is a new message, and who
+        waits for an acknowledgement of this one has to send it again."""
+        self._is_let_go(commitment)
+        for channel, _ in commitment.waiters:
+            self._ws.doomed.append((channel, FAULT))
+        commitment.waiters.clear()
+
     def _wait(self, commitment: Commitment, channel: Channel, packet: Publish) -> None:
         if channel.close != CLOSE_NO:
             return
@@ -318,8 +326,8 @@ class Committing:
         self.send_acks(channel)
 
     def _is_let_go(self, commitment: Commitment) -> bool:
-        """PUBREC says that a message is refused: its identifier is free for a new one. False if it
-        was already.  [MQTT-4.3.3-9]"""
+        """The identifier of a message that is refused is free for a new one. False if it was
+        already.  [MQTT-4.3.3-9]"""
         session = commitment.session
         unstored = None if session is None else session.unstored
         if session is None or unstored is None:

@@ -536,6 +536,7 @@ class Publishing:
             if session is not None and fan_out.packet is not None:
                 others.append(ReleaseIdentifier(session.key, fan_out.packet.packet_id))
             self._committing.add(fan_out.begun, None, others, LAST)
+        self._committing.give_up(fan_out.begun)
         self._let_go_will(fan_out)
         self._publish_next(fan_out)
 

@@ -256,6 +256,36 @@ def test_in_the_middle_of_what_is_stored_as_a_whole(is_will: bool) -> None:
     assert 0 < reached < 450
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_message_that_a_fault_has_cut_may_come_again(turns: int, is_back: bool) -> None:
+    """`is_back`: its publisher waits for PUBREC on another connection by then."""
+    rig = Rig(turn_deliveries=100)
+    crowd(rig, 900, 1, clean=False)
+    publisher = rig.connect("p", clean=False)
+    publisher.send(wire.publish("t", b"x", 2, 1), pump=False)
+    for _ in range(turns):
+        rig.broker.advance(rig.now)
+        rig.exchange()
+    again = wire.publish("t", b"x", 2, 1, dup=True)
+    waiting = [publisher]
+    if is_back:
+        waiting.append(Client(rig, "newer"))
+        waiting[1].send(wire.connect("p", clean=False), again, pump=False)
+        for _ in range(3):  # its claim, what is stored for it, and its message
+            rig.turn()
+        assert waiting[1].received == wire.connack(present=True)
+    with fault_in("FanOut.deliver_some"):
+        rig.broker.advance(rig.now)
+    rig.settle()
+    assert all(each.is_closed for each in waiting)
+    publisher = rig.connect("p", clean=False, present=True)
+    publisher.send(again)
+    assert publisher.take() == wire.pubrec(1)
+    publisher.send(wire.pubrel(1), wire.publish("t", b"y", 1, 1))
+    assert publisher.take() == wire.pubcomp(1) + wire.puback(1)
+
+
 @pytest.mark.parametrize("mode", [GRACEFUL, IMMEDIATE])
 def test_in_the_shutdown(mode: int) -> None:
     rig = Rig()
