@@ -40,6 +40,7 @@ from mqtt_core.broker import (
     RETAINED_FULL,
     STORE_BROKEN,
     STORE_FULL,
+    WHOLE,
     Append,
     Claimed,
     ClaimSession,
@@ -154,6 +155,7 @@ class SqliteEngine:
         self._taken = 0  # bytes of what has been answered and is not stored yet
         self._is_flushed = True  # the disk has all that has been committed
         self._deferred: list[Request] = []  # reads that wait for the end of a change
+        self._change: Final[list[Gathered]] = []  # the parts of the last that has begun
         self._refused_change: Failed | None = None  # by its first part
         self._epoch = 0
         self._retry_at = 0.0  # while the disk refuses, when it is tried again
@@ -202,8 +204,10 @@ class SqliteEngine:
         self._worker.start(self._ring)
 
     def close(self) -> None:
-        """Store what has been submitted, and let go of the file. Raises `OSError` where something
-        could not be stored."""
+        """Store what has been submitted, but for a change whose last part has not come, and let go
+        of the file. Raises `OSError` where something could not be stored."""
+        if self._folding.batch.is_open:
+            self._forget_change()
         refused = self._refused
         for _ in range(2):  # again with what is kept of a commit that failed meanwhile
             if self._folding.batch.writes:
@@ -244,14 +248,20 @@ class SqliteEngine:
             return
         part = request.part
         batch = self._folding.batch
-        if part in (FIRST, MORE):
+        if part == FIRST:
             batch.is_open = True
-        if request.request_id and request.level == LEVEL_MEMORY and self._taken < TAKEN_BYTES:
+            self._change.clear()
+        if part != WHOLE:  # not answered before all parts are stored, since others may be refused
+            write = Gathered(request.request_id, request.operations, request.level)
+            self._change.append(write)
+            self._gather(write)
+        elif request.request_id and request.level == LEVEL_MEMORY and self._taken < TAKEN_BYTES:
             self._take(request)
         else:
             self._gather(Gathered(request.request_id, request.operations, request.level))
         if part == LAST:
             batch.is_open = False
+            self._change.clear()
             if not self._retry_at:
                 self._hand_over()  # before the next such change begins
         elif batch.is_open:
@@ -548,13 +558,28 @@ class SqliteEngine:
                 self._refused += 1
                 self._completions.append(Failed(write.request_id, job.failure, self._last_kind))
         for batch in batches:
-            for write in batch.writes:
-                if not write.is_done:
-                    write.live = 0
-                    write.rests = False
-                    self._gather(write)
+            self._gather_again(batch)
         for read in reads:
             self._read(read.request, True)
+
+    def _gather_again(self, batch: Batch) -> None:
+        """Let what there was in a batch that is rolled back take effect, but for what is over."""
+        for write in batch.writes:
+            if not write.is_done:
+                write.live = 0
+                write.rests = False
+                self._gather(write)
+
+    def _forget_change(self) -> None:
+        """The last part of a change will not come: nothing of it is to be stored."""
+        folding = self._folding
+        batch = folding.batch
+        folding.roll_back(batch)
+        folding.batch = Batch(batch.serial + 1)
+        self._taken -= batch.taken
+        for write in self._change:
+            write.is_done = True
+        self._gather_again(batch)
 
 
 def _size_of(operations: list[Operation]) -> int:

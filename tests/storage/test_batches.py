@@ -14,6 +14,7 @@ from mqtt_core import make_message
 from mqtt_core.broker import (
     FIRST,
     LAST,
+    LEVEL_MEMORY,
     LEVEL_OS,
     MORE,
     STORE_FULL,
@@ -23,6 +24,7 @@ from mqtt_core.broker import (
     Done,
     EndSession,
     Failed,
+    HoldIdentifier,
     Limits,
     Operation,
     PutRetained,
@@ -33,6 +35,7 @@ from mqtt_core.broker import (
     SaveSession,
     Settle,
     Target,
+    Write,
 )
 from tests.storage.disk import Disk
 from tests.storage.rig import WAIT_S, Driver, sqlite
@@ -317,3 +320,25 @@ def test_the_log_does_not_grow_without_end(tmp_path: Path) -> None:
     written = 600 * 100_000
     assert (tmp_path / "iotd.db-wal").stat().st_size < written / 2
     opened.engine.close()
+
+
+def test_of_a_change_without_an_end_nothing_is_stored(tmp_path: Path) -> None:
+    """The broker has stopped in the midst of it; what else there is in its batch is stored."""
+    opened = Opened(tmp_path)
+    driver = opened.driver
+    driver.write(Append(3, MESSAGE, [Target(1, 1), Target(2, 1)]))
+    driver.send(HoldIdentifier(1, 7), online(4, 1), Append(5, MESSAGE, [Target(2, 1)]), part=FIRST)
+    driver.submit(Write(driver.next_id(), [Append(6, MESSAGE, [Target(2, 1)])], LEVEL_MEMORY))
+    driver.record(Settle(1, 3), Settle(2, 5))
+    driver.record(Settle(1, 4))
+    driver.send(Append(7, MESSAGE, [Target(1, 1)]), PutRetained(MESSAGE), part=MORE)
+    opened.engine.close()
+    assert opened.engine._taken == 0
+    again = Driver(SqliteEngine(tmp_path, Limits()))
+    assert again.retained() == {}
+    sessions = again.sessions()
+    assert [each.held for each in sessions] == [set(), set()]
+    assert [each.in_flight for each in sessions] == [[], []]
+    assert again.numbers(1) == []
+    assert again.numbers(2) == [3, 6]
+    again.engine.close()

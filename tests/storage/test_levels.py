@@ -13,11 +13,15 @@ from adapters.storage import SqliteEngine
 from adapters.storage._engine import TAKEN_BYTES
 from mqtt_core import make_message
 from mqtt_core.broker import (
+    FIRST,
+    LAST,
     LEVEL_FSYNC,
     LEVEL_MEMORY,
     LEVEL_OS,
     LEVELS,
+    MORE,
     STORE_FULL,
+    WHOLE,
     Append,
     Completion,
     DeleteRetained,
@@ -63,9 +67,9 @@ class Opened:
         self.disk.flushed.clear()
         self.disk.checkpoints = 0
 
-    def send(self, level: int, *operations: Operation) -> int:
+    def send(self, level: int, *operations: Operation, part: int = WHOLE) -> int:
         driver = self.driver
-        return driver.submit(Write(driver.next_id(), list(operations), level))
+        return driver.submit(Write(driver.next_id(), list(operations), level, part))
 
     def write(self, level: int, *operations: Operation) -> Completion:
         return self.driver.answer(self.send(level, *operations))
@@ -188,6 +192,25 @@ def test_what_was_answered_at_memory_and_is_settled_is_never_written(tmp_path: P
     assert opened.engine._taken == 0
     opened.engine.close()
     assert opened.disk.commits == commits
+
+
+@pytest.mark.parametrize("levels", list(itertools.product([LEVEL_MEMORY, LEVEL_FSYNC], repeat=3)))
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_the_parts_of_a_change_are_stored_together_at_any_levels(
+    tmp_path: Path, levels: tuple[int, ...], is_failing: bool
+) -> None:
+    """A listener's level is its own, so one part may ask for more than another."""
+    opened = Opened(tmp_path)
+    if is_failing:
+        opened.disk.fail()
+    parts = zip(levels, (FIRST, MORE, LAST), strict=True)
+    sent = [opened.send(level, append(part + 2), part=part) for level, part in parts]
+    answers = [opened.driver.answer(each) for each in sent]
+    assert all(isinstance(each, Failed if is_failing else Done) for each in answers)
+    opened.disk.heal()
+    found = opened.driver.numbers(1)
+    assert len(found) == (0 if is_failing else 3)
+    opened.engine.close()
 
 
 def test_one_that_changes_nothing_rests_on_what_was_not_flushed(tmp_path: Path) -> None:
