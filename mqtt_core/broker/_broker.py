@@ -485,11 +485,15 @@ class Broker:
                 pending.done(completion)
         except Exception as error:  # noqa: BLE001 - the fault barrier
             self._fault(None, error)
-        while ws.refused_wills:
-            self._sessions.refused_will(ws.refused_wills.pop())
+        self._forget_wills()
         if self._recovery.failure:
             self.shut_down(IMMEDIATE, now)
         self._close_doomed()
+
+    def _forget_wills(self) -> None:
+        ws = self._ws
+        while ws.refused_wills:
+            self._sessions.refused_will(ws.refused_wills.pop())
 
     def rules_changed(self) -> None:
         """What was remembered of the policy's answers is not right any more."""
@@ -541,6 +545,7 @@ class Broker:
                 owner.on_deadline(deadline.kind, now)
             except Exception as error:  # noqa: BLE001 - the fault barrier
                 self._fault(_channel_of(owner), error)
+        self._forget_wills()
         self._recovery.look()
         if self._mode == GRACEFUL and now >= self._stop_at:
             self._end_all(True)

@@ -67,6 +67,8 @@ class Commitment:
         "told",
         "missed",
         "refused",
+        "is_outdated",
+        "stored_with",
     )
 
     def __init__(
@@ -90,6 +92,8 @@ class Commitment:
         self.told: Channel | None = None  # whose acknowledgement says that it is refused
         self.missed: list[Resting] = []  # whose receivers have not got the message
         self.refused: list[Operation] = []
+        self.is_outdated = False  # something newer is retained for its topic
+        self.stored_with = ""  # the client with which the store still has it, for a will
 
 
 @final
@@ -123,9 +127,13 @@ class Part(Pending):
 @final
 class UnstoredWills(Timed):
     """Wills that the store has refused, within `total_will_bytes`: those for whom they would have
-    to be stored get them once it takes them. The first is tried each second, then the others."""
+    to be stored get them once it takes them. The first is tried each second, then the others.
 
-    __slots__ = ("tried", "_ws", "_committing", "_waiting", "_size_bytes")
+    Until then the store has a will as that of its client, if this has no newer one: so it is not
+    lost with the process.
+    """
+
+    __slots__ = ("tried", "_ws", "_committing", "_waiting", "_size_bytes", "_retained")
 
     def __init__(self, workspace: Workspace, committing: Committing) -> None:
         self.tried: Commitment | None = None
@@ -133,6 +141,25 @@ class UnstoredWills(Timed):
         self._committing: Final = committing
         self._waiting: Final[deque[Commitment]] = deque()
         self._size_bytes = 0  # of all of these
+        # Those without an answer, too, by their topic: the newest that is to be retained there.
+        self._retained: Final[dict[bytes, Commitment]] = {}
+
+    def note_retained(self, commitment: Commitment) -> None:
+        """A message is to be retained: no older one takes its place any more."""
+        topic = commitment.message.topic.utf8
+        older = self._retained.pop(topic, None)
+        if older is not None:
+            older.is_outdated = True
+        if commitment.is_will:
+            self._retained[topic] = commitment
+
+    def over(self, commitment: Commitment) -> None:
+        """A will is stored, or given up."""
+        topic = commitment.message.topic.utf8
+        if self._retained.get(topic) is commitment:
+            del self._retained[topic]
+        if commitment.stored_with:
+            self._ws.refused_wills.append(commitment.stored_with)
 
     def keep(self, commitment: Commitment, failure: Failed) -> None:
         """One has been refused. What there is no room to retain is still for those who wait."""
@@ -146,6 +173,7 @@ class UnstoredWills(Timed):
         size = commitment.message.size_bytes
         if self._size_bytes + size > self._ws.limits.total_will_bytes:
             self._ws.stats.refused_store_full += 1
+            self.over(commitment)
             return
         self._size_bytes += size
         self._waiting.append(commitment)
@@ -200,6 +228,8 @@ class Committing:
             if session.unstored is None:
                 session.unstored = {}
             session.unstored[packet_id] = commitment
+        if message.retain:
+            self._unstored.note_retained(commitment)
         return commitment
 
     def add(
@@ -262,7 +292,7 @@ class Committing:
         """Once more, for those that have not got the message."""
         commitment.failure = None
         missed = commitment.missed
-        refused = commitment.refused
+        refused = [] if commitment.is_outdated else commitment.refused
         commitment.missed = []
         commitment.refused = []
         self.add(commitment, self._delivery.again(commitment.message, missed), refused)
@@ -300,6 +330,8 @@ class Committing:
             if commitment.is_will:
                 self._unstored.keep(commitment, failure)
             return
+        if commitment.is_will:
+            self._unstored.over(commitment)
         if commitment is self._unstored.tried:
             self._unstored.go_on()
         self._forget(commitment)
@@ -385,8 +417,8 @@ class Committing:
         commitment.outstanding -= 1
         self._note_failure(commitment, failure)
         for operation in part.others:
-            if isinstance(operation, SaveWill):  # tried again from memory, if at all
-                self._ws.refused_wills.append(operation.client_id)
+            if isinstance(operation, SaveWill):
+                commitment.stored_with = operation.client_id
             else:
                 commitment.refused.append(operation)
         if part.resting is not None:

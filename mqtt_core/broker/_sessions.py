@@ -119,7 +119,7 @@ class Sessions:
         return newest is not None and newest.saves_will
 
     def refused_will(self, client_id: str) -> None:
-        """A will that has been published is still in the store: what is right by now takes its
+        """A will that the store refused is over, and still there: what is right by now takes its
         place, unless a newer CONNECT has seen to that."""
         if not self.is_will_replaced(client_id):
             self.wills.save_again(client_id, self.get(client_id))

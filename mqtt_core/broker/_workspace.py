@@ -121,7 +121,7 @@ class Workspace:
         self.dirty_bulk: Final[deque[Channel]] = deque()
         self.doomed: list[tuple[Channel, int]] = []  # to be closed when the call is done
         self.store_waiters: Final[dict[int, Channel]] = {}  # not read until the store catches up
-        # Clients whose will is published, and still in the store, which has refused to let it go.
+        # Clients whose will is published or given up, and still in the store, which refused it.
         self.refused_wills: Final[list[str]] = []
         self.is_bulk = False  # channels become dirty by a wide fan-out
         self.allowance = 0  # deliveries left to the one whose turn it is

@@ -598,6 +598,68 @@ def test_a_will_that_cannot_be_retained_is_for_those_who_wait_nevertheless() -> 
     invariants.check_at_rest(rig)
 
 
+@pytest.mark.parametrize("kind", [STORE_FULL, STORE_BROKEN])
+def test_a_will_that_waits_for_room_outlives_the_process(kind: int) -> None:
+    rig = Rig(sys_interval_secs=0)
+    away(rig, "r", ("w", 1))
+    engine = fill(rig, kind=kind)
+    dies(rig, "c", b"x")
+    rig.advance(5)
+    rig.crash()
+    assert len(engine.refused) > 5
+    rig.engine = engine.inner
+    rig.advance(2)
+    assert waiting(rig, "r") == [b"x"]
+    rig.crash()
+    assert waiting(rig, "r") == []
+
+
+def test_a_will_that_is_given_up_leaves_the_store() -> None:
+    rig = Rig(sys_interval_secs=0, total_will_bytes=2_000)
+    away(rig, "r", ("w", 1))
+    engine = fill(rig)
+    for name in ("a", "b", "c"):
+        dies(rig, name, name.encode() * 600)
+    assert rig.broker.stats.refused_store_full == 1
+    rig.engine = engine.inner
+    rig.crash()
+    assert waiting(rig, "r") == [b"a" * 600, b"b" * 600]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("is_away", [False, True])
+@pytest.mark.parametrize("payload", [b"online", b""])
+def test_a_will_that_waits_for_room_replaces_nothing_that_was_retained_since(
+    payload: bytes, is_away: bool, is_known: bool
+) -> None:
+    """`is_known`: it was refused before its client came back. Who is away gets it all the same."""
+    rig = Rig(sys_interval_secs=0)
+    if is_away:
+        away(rig, "r", ("w", 1))
+    engine = fill(rig, writes(PutRetained))
+    holding = HoldingEngine(engine)
+    if not is_known:
+        client = rig.connect("c", will=("w", b"offline", 1, True))
+        rig.engine = holding
+        client.cut()
+    else:
+        dies(rig, "c", b"offline", retain=True)
+    rig.engine = engine.inner
+    rig.connect("c").send(wire.publish("w", payload, 0, 0, retain=True))
+    if not is_known:
+        rig.engine = holding
+        holding.release()
+        rig.pump()
+        rig.engine = engine.inner
+    rig.advance(2)
+    reader = rig.connect("reader")
+    reader.subscribe(("w", 1))
+    assert reader.payloads() == ([payload] if payload else [])
+    if is_away:
+        assert waiting(rig, "r") == [b"offline"]
+    invariants.check_at_rest(rig)
+
+
 def test_only_some_wills_are_for_the_store() -> None:
     """Of nobody but those who are there: nothing can be refused."""
     rig = Rig(sys_interval_secs=0)

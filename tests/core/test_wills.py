@@ -690,7 +690,7 @@ def test_a_will_that_a_full_queue_refuses_leaves_the_store() -> None:
 
 
 @pytest.mark.parametrize("newer", ["none", "asks", "connected"])
-def test_a_will_that_the_store_refuses_leaves_it_and_no_other_does(newer: str) -> None:
+def test_a_will_that_the_store_refuses_leaves_it_later_and_no_other_does(newer: str) -> None:
     rig = Rig()
     memory = MemoryEngine(rig.limits)
     rig.engine = memory
@@ -709,4 +709,29 @@ def test_a_will_that_the_store_refuses_leaves_it_and_no_other_does(newer: str) -
     rig.pump()
     rig.settle()
     wills = {client_id: stored.will.payload for client_id, stored in memory._wills.items()}
+    assert wills == {"a": b"older" if newer == "none" else b"newer"}
+    rig.engine = memory
+    rig.advance(2)
+    wills = {client_id: stored.will.payload for client_id, stored in memory._wills.items()}
     assert wills == ({} if newer == "none" else {"a": b"newer"})
+    assert rig.persistent("r", present=True).payloads() == [b"older"]
+
+
+def test_a_refused_will_that_is_stored_at_last_leaves_that_of_a_connect_alone() -> None:
+    rig = Rig(sys_interval_secs=0)
+    memory = MemoryEngine(rig.limits)
+    rig.engine = memory
+    rig.persistent("r").subscribe(("w", 1))
+    rig.clients[0].cut()
+    older = rig.connect("a", will=("w", b"older", 1, False))
+    rig.engine = RefusingEngine(memory, writes(Append))
+    older.cut()
+    holding = HoldingEngine(memory)
+    rig.engine = holding
+    rig.open("a").send(wire.connect("a", will=("w", b"newer", 1, False)))
+    assert holding.release()  # its claim
+    rig.pump()
+    rig.advance(1)
+    assert holding.release_last()
+    rig.settle()
+    assert {name: stored.will.payload for name, stored in memory._wills.items()} == {"a": b"newer"}

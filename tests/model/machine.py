@@ -322,7 +322,12 @@ class BrokerMachine(Stage, RuleBasedStateMachine):
                 wills[client_id] = session.channel.will
             elif session.will is not None:
                 wills[client_id] = session.will.will
-        assert {key: stored.will for key, stored in self.memory._wills.items()} == wills
+        in_store = {key: each.will for key, each in self.memory._wills.items()}
+        unstored = self.rig.broker._publishing._committing._unstored
+        for commitment in unstored._waiting:  # which are stored still, where there is no other
+            if commitment.stored_with not in wills:
+                in_store.pop(commitment.stored_with, None)
+        assert in_store == wills
 
     def teardown(self) -> None:
         if not hasattr(self, "rig"):

@@ -485,6 +485,8 @@ class World:
             # To one who has subscribed meanwhile a repeat at QoS 1 is a new message; and a broker
             # that has refused it may have taken others that were sent behind it.
             return
+        if message.source != message.client_id and not self.is_reliable:
+            return  # a will that was refused comes when there is room, a newer one at once
         key = (message.source, message.topic, message.qos, copy.qos)
         last = session.last.get(key, -1)
         assert message.number > last, f"{copy} comes to {session.client_id} behind number {last}"
