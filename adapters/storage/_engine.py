@@ -205,7 +205,7 @@ class SqliteEngine:
 
     def close(self) -> None:
         """Store what has been submitted, but for a change whose last part has not come, and let go
-        of the file. Raises `OSError` where something could not be stored."""
+        of the file. Raises `OSError` where something of this could not be done."""
         if self._folding.batch.is_open:
             self._forget_change()
         refused = self._refused
@@ -216,13 +216,16 @@ class SqliteEngine:
             self._take_results()
         reason = ""
         if self._refused > refused or self._folding.batch.writes:
-            reason = self._last_failure
+            reason = f"not all that was submitted could be stored: {self._last_failure}"
         try:
             self._database.close()
         except sqlite3.Error as error:
-            reason = reason or explain(error)
+            reason = reason or (
+                "all is stored, but its log could not be brought into the database, which the next "
+                f"start does first: {explain(error)}"
+            )
         if reason:
-            raise OSError(f"not all that was submitted could be stored: {reason}")
+            raise OSError(reason)
 
     def _ring(self) -> None:
         """From the thread: somebody is to take completions."""

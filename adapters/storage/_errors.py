@@ -75,4 +75,6 @@ def explain(error: BaseException) -> str:
     """An error of the disk or of SQLite in one line, with what to do."""
     text = str(error) or type(error).__name__
     advice = _ADVICE.get(code_of(error))
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        advice = _ADVICE[sqlite3.SQLITE_FULL]  # there is no room for what is shared with others
     return f"the store: {text}" if advice is None else f"the store: {text}; {advice}"

@@ -49,6 +49,7 @@ class Disk:
         self.fails_from = 0
         self.fails_once = False
         self.is_after = False
+        self.has_no_room_to_close = False
         self.make_error: Callable[[], Exception] = full
         self.before_step: Callable[[int], None] = lambda step: None
 
@@ -93,6 +94,8 @@ class Disk:
         class Connection(sqlite3.Connection):
             def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
                 run = super().execute
+                if disk.has_no_room_to_close and sql == "PRAGMA wal_checkpoint(TRUNCATE)":
+                    raise full()
                 cursor: sqlite3.Cursor = disk.run(sql, lambda: run(sql, parameters))
                 if sql == "COMMIT":
                     (setting,) = run("PRAGMA synchronous").fetchone()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from adapters.storage import Notice, SqliteEngine
+from adapters.storage._errors import explain
 from mqtt_core import Will, make_message
 from mqtt_core.broker import (
     STORE_FULL,
@@ -198,12 +200,33 @@ def test_closing_says_what_could_not_be_stored(tmp_path: Path) -> None:
     driver.write(SaveSession(1, "c"), Append(2, MESSAGE, [Target(1, 1)]))
     driver.record(Settle(1, 2))
     disk.fail()
-    with pytest.raises(OSError, match="no space is left"):
+    with pytest.raises(OSError, match=r"not all .* no space is left"):
         driver.engine.close()
     disk.heal()
     driver = Driver(sqlite(tmp_path, Limits(), disk))
     assert driver.numbers(1) == [2]
     driver.engine.close()
+
+
+def test_closing_alarms_nobody_when_all_is_stored(tmp_path: Path) -> None:
+    disk = Disk()
+    driver = Driver(sqlite(tmp_path, Limits(), disk))
+    driver.write(SaveSession(1, "c"), Append(2, MESSAGE, [Target(1, 1)]))
+    disk.has_no_room_to_close = True
+    with pytest.raises(OSError, match=r"^all is stored.*no space is left"):
+        driver.engine.close()
+    disk.has_no_room_to_close = False
+    driver = Driver(sqlite(tmp_path, Limits(), disk))
+    assert driver.numbers(1) == [2]
+    driver.engine.close()
+
+
+def test_no_room_for_shared_memory_is_no_broken_disk() -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    assert "no space is left" in explain(error)
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+    assert "the disk fails" in explain(error)
 
 
 def test_closing_stores_what_nobody_waits_for(tmp_path: Path) -> None:
