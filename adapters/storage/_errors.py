@@ -41,13 +41,19 @@ class RecordDamagedError(Exception):
 
 _CORRUPT: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
+_NO_SPACE: Final = "no space is left: free some on the file system of the store"
+
 _ADVICE: Final = {
-    sqlite3.SQLITE_FULL: "no space is left: free some on the file system of the store",
+    # Extended codes, which say more than that the disk fails.
+    sqlite3.SQLITE_IOERR_SHMSIZE: _NO_SPACE,
+    sqlite3.SQLITE_IOERR_LOCK: "a file cannot be locked: see whether its file system is mounted "
+    "read-only, or is one without locks",
+    sqlite3.SQLITE_FULL: _NO_SPACE,
     sqlite3.SQLITE_IOERR: "the disk fails: see the log of the system",
     sqlite3.SQLITE_READONLY: "it cannot be written: see the rights of the folder and its files, "
     "and whether its file system is mounted read-only",
-    sqlite3.SQLITE_CANTOPEN: "a file cannot be opened: see the rights of the folder, and the limit "
-    "of open files",
+    sqlite3.SQLITE_CANTOPEN: "a file cannot be opened: see the rights of the folder, whether its "
+    "file system is mounted read-only, and the limit of open files",
     sqlite3.SQLITE_BUSY: "another process has it open: end that one",
     sqlite3.SQLITE_NOMEM: "memory has run out",
     sqlite3.SQLITE_CORRUPT: "it is damaged: stop the broker, keep a copy, and start it again",
@@ -74,7 +80,6 @@ def is_full(error: BaseException) -> bool:
 def explain(error: BaseException) -> str:
     """An error of the disk or of SQLite in one line, with what to do."""
     text = str(error) or type(error).__name__
-    advice = _ADVICE.get(code_of(error))
-    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
-        advice = _ADVICE[sqlite3.SQLITE_FULL]  # there is no room for what is shared with others
+    code = getattr(error, "sqlite_errorcode", 0)
+    advice = _ADVICE.get(code) or _ADVICE.get(code_of(error))
     return f"the store: {text}" if advice is None else f"the store: {text}; {advice}"

@@ -221,12 +221,18 @@ def test_closing_alarms_nobody_when_all_is_stored(tmp_path: Path) -> None:
     driver.engine.close()
 
 
-def test_no_room_for_shared_memory_is_no_broken_disk() -> None:
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (sqlite3.SQLITE_IOERR_SHMSIZE, "no space is left"),  # for what is shared with others
+        (sqlite3.SQLITE_IOERR_LOCK, "mounted read-only"),
+        (sqlite3.SQLITE_IOERR_READ, "the disk fails"),
+    ],
+)
+def test_not_all_that_is_called_an_error_of_the_disk_is_one(code: int, advice: str) -> None:
     error = sqlite3.OperationalError("disk I/O error")
-    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
-    assert "no space is left" in explain(error)
-    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
-    assert "the disk fails" in explain(error)
+    error.sqlite_errorcode = code
+    assert advice in explain(error)
 
 
 def test_closing_stores_what_nobody_waits_for(tmp_path: Path) -> None:
