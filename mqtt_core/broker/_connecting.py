@@ -344,7 +344,8 @@ class Connecting:
             attempt.will_follows = False
             if attempt.connect.will is not None or (known is not None and known.will is not None):
                 will = self._will(attempt, known)
-                ws.submit(Write(ws.next_id(), [will]), PendingCommit(self, attempt))
+                write = Write(ws.next_id(), [will], channel.level)
+                ws.submit(write, PendingCommit(self, attempt))
                 return
         is_there = known is not None or attempt.record is not None or attempt.new_key != 0
         if attempt.expiry_s and not attempt.connect.clean_start and not is_there:

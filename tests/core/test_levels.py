@@ -89,6 +89,16 @@ def test_what_a_client_is_answered_is_as_durable_as_its_listener_says(level: int
     ]
 
 
+@pytest.mark.parametrize("level", LEVELS.values())
+def test_the_will_of_a_connect_is_as_durable_behind_another_one(level: int) -> None:
+    rig, engine = watched()
+    rig.connect("c", will=("w", b"older", 1, False))
+    rig.durability = level
+    engine.take()
+    rig.connect("c", will=("w", b"newer", 1, False))
+    assert engine.take() == [(SaveWill, LEVEL_OS), (SaveWill, level)]  # that one goes, this one is
+
+
 def test_a_listener_without_a_level_has_that_of_the_store() -> None:
     rig, engine = watched()
     by(rig, 0, "c").subscribe(("t", 1))
