@@ -9,6 +9,7 @@ from pathlib import Path
 
 from adapters.storage import SqliteEngine
 from mqtt_core.broker import (
+    LEVEL_FSYNC,
     LEVEL_OS,
     WHOLE,
     Claimed,
@@ -72,8 +73,8 @@ class Driver:
     def ask(self, request: Request) -> Completion:
         return self.answer(self.submit(request))
 
-    def send(self, *operations: Operation, part: int = WHOLE) -> int:
-        return self.submit(Write(self.next_id(), list(operations), part=part))
+    def send(self, *operations: Operation, level: int = LEVEL_FSYNC, part: int = WHOLE) -> int:
+        return self.submit(Write(self.next_id(), list(operations), level, part))
 
     def record(self, *operations: Operation) -> None:
         self.submit(Write(0, list(operations)))
