@@ -401,7 +401,7 @@ class Client:
         elif isinstance(packet, ConnAck):
             self._take_connack(connection, packet, now)
         elif isinstance(packet, Disconnect):
-            self._take_disconnect(packet)
+            self._take_disconnect(packet, now)
         elif isinstance(packet, Auth):
             self._authenticate(connection, packet, now)
         else:  # PINGRESP
@@ -409,7 +409,7 @@ class Client:
 
     def _take_connack(self, connection: Connection, packet: ConnAck, now: float) -> None:
         if packet.reason != SUCCESS:
-            self._take_refusal(packet)
+            self._take_refusal(packet, now)
             return
         fault = self._authentication.fault(packet)
         if fault:
@@ -456,7 +456,7 @@ class Client:
             unknown += before[1]
         self._lost_counts = (again, unknown)
 
-    def _take_refusal(self, packet: ConnAck) -> None:
+    def _take_refusal(self, packet: ConnAck, now: float) -> None:
         reason = packet.reason
         if reason == UNSUPPORTED_PROTOCOL_VERSION and self._dialling.fall_back():
             self._life.drop(None, AT_ONCE)
@@ -469,18 +469,18 @@ class Client:
         )
         verdict = END if reason in LASTING else RETRY
         if reason in (USE_ANOTHER_SERVER, SERVER_MOVED):
-            if self._dialling.redirect(reference, reason == SERVER_MOVED):
+            if self._dialling.redirect(reference, reason == SERVER_MOVED, False, now):
                 verdict = AT_ONCE
         self._life.drop(refused, verdict, f"refused: {words}", reason)
 
-    def _take_disconnect(self, packet: Disconnect) -> None:
+    def _take_disconnect(self, packet: Disconnect, now: float) -> None:
         """DISCONNECT of MQTT 5.0: the server says why (3.14)."""
         reason = packet.reason
         words = explain(reason, text(packet.properties, REASON_STRING) or "")
         verdict = END if reason in ENDING else RETRY
         if reason in (USE_ANOTHER_SERVER, SERVER_MOVED):
             reference = text(packet.properties, SERVER_REFERENCE) or ""
-            if self._dialling.redirect(reference, reason == SERVER_MOVED):
+            if self._dialling.redirect(reference, reason == SERVER_MOVED, True, now):
                 verdict = AT_ONCE
         why = f"the server has ended the connection: {words}"
         self._life.drop(ConnectionLost(why, reason), verdict, why, reason)

@@ -55,10 +55,15 @@ class Dialling:
         self._falls_back = True
         return True
 
-    def redirect(self, reference: str, is_moved: bool) -> bool:
+    def redirect(self, reference: str, is_moved: bool, was_online: bool, now: float) -> bool:
         """A server names others, of which the first is taken. False where that is too often, or
-        none is named."""
+        none is named.
+
+        That a server has taken the client is no way out of a circle: it may send it on at once.
+        """
         servers = reference.split()
+        if was_online and self._has_lasted(now):
+            self._redirects = 0
         if not servers or self._redirects >= self._settings.limits.max_redirects:
             return False
         self._redirects += 1
@@ -69,17 +74,21 @@ class Dialling:
     def succeeded(self, level: int, now: float) -> None:
         """The server has taken the client, in this version."""
         self._level = level
-        self._redirects = 0
         self._online_since = now
 
     def lost(self, was_online: bool, now: float) -> None:
         """A connection has ended, or none came about."""
-        reconnect = self._settings.reconnect
-        if was_online and reconnect is not None and now - self._online_since >= reconnect.most_s:
+        if was_online and self._has_lasted(now):
             self.attempt = 0
+        self._redirects = 0
         self._falls_back = False
         if not self._is_moved:
             self.reference = ""  # "use another server" holds for as long as that is there
+
+    def _has_lasted(self, now: float) -> bool:
+        """Whether the connection that ends is old enough to count as a new beginning."""
+        reconnect = self._settings.reconnect
+        return reconnect is not None and now - self._online_since >= reconnect.most_s
 
     def delay_s(self) -> float:
         """How long to wait before the next attempt, which is counted."""

@@ -323,6 +323,7 @@ def test_it_goes_where_it_is_sent_and_back_again() -> None:
     assert hand.client.wants_transport
     assert hand.client.server_reference == "other:1884"
     hand.accept()
+    hand.advance(30)  # a connection that lasts is a new beginning
     hand.give(wire5.disconnect(0x9D, prop(0x1C, string("for-good"))))
     hand.close()
     assert hand.client.server_reference == "for-good"
@@ -354,6 +355,23 @@ def test_it_does_not_run_in_circles() -> None:
     assert isinstance(error, ConnectionRefused)
     assert error.server_reference == "other"
     assert "connect to the server that it names" in str(error)
+
+
+def test_servers_that_take_it_and_send_it_on_have_it_wait_as_well() -> None:
+    hand = Hand(settings(max_redirects=2))
+    hand.accept()
+    for _ in range(3):
+        for _ in range(2):
+            hand.give(wire5.disconnect(0x9C, prop(0x1C, string("other"))))
+            hand.close()
+            assert hand.client.server_reference == "other"
+            hand.accept(present=True)
+        hand.give(wire5.disconnect(0x9C, prop(0x1C, string("other"))))
+        hand.close()
+        assert not hand.client.wants_transport
+        hand.come_back()
+        assert hand.client.server_reference == ""
+        hand.accept(present=True)
 
 
 def test_a_disconnect_that_names_no_server_is_one_like_others() -> None:
