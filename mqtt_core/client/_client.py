@@ -552,7 +552,7 @@ class Client:
         if self._life.state not in (GREETING, ONLINE):
             return False
         return (
-            self._incoming.unacknowledged < self._desk.limits.receive_maximum
+            self._incoming.unanswered < self._desk.limits.receive_maximum
             or self._outgoing.in_flight > 0
             or self._subscriptions.has_requests
         )

@@ -70,6 +70,15 @@ class Incoming:
         """QoS 1 and 2 messages that are here and not acknowledged."""
         return len(self._receipts)
 
+    @property
+    def unanswered(self) -> int:
+        """QoS 1 and 2 messages of this connection whose acknowledgement has not been sent.
+
+        Those of an earlier one count when they come again. A server that has dropped them
+        meanwhile, expired ones say, never sends them.
+        """
+        return len(self._in_order)
+
     def take_publish(self, connection: Connection, packet: Publish, now: float) -> None:
         """PUBLISH (3.3)."""
         desk = self._desk

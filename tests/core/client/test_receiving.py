@@ -355,6 +355,34 @@ def test_in_3_1_1_reading_pauses_instead() -> None:
     assert hand.client.unacknowledged == 0
 
 
+@pytest.mark.parametrize("level", [MQTT_3_1_1, MQTT_5])
+def test_messages_that_the_server_does_not_repeat_do_not_keep_it_from_reading(level: int) -> None:
+    hand = Hand(settings(level=level, session_expiry_s=60, receive_maximum=2))
+    hand.accept()
+    consumer = subscribed(hand, "t")
+    publish = wire.publish if level == MQTT_3_1_1 else wire5.publish
+    hand.give(publish("t", b"1", 1, 1), publish("t", b"2", 1, 2))
+    assert not hand.client.wants_read
+    hand.cut()
+    assert hand.payloads(consumer) == [b"1", b"2"]
+    hand.come_back()
+    hand.accept(present=True)  # where the two have expired
+    assert hand.client.wants_read
+
+
+def test_in_3_1_1_repeats_count_as_well() -> None:
+    hand = Hand(settings(level=MQTT_3_1_1, receive_maximum=3))
+    hand.accept()
+    consumer = subscribed(hand, "t")
+    hand.give(wire.publish("t", b"1", 2, 1))
+    assert hand.payloads(consumer) == [b"1"]
+    hand.give(wire.publish("t", b"2", 1, 2))
+    for _ in range(2):
+        assert hand.client.wants_read
+        hand.give(wire.publish("t", b"1", 2, 1, dup=True))  # their PUBRECs wait for the PUBACK
+    assert not hand.client.wants_read
+
+
 def test_qos_0_that_nobody_takes_drops_the_oldest() -> None:
     hand = online(max_unread_messages=2)
     consumer = subscribed(hand, "t")
