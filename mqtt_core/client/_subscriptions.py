@@ -13,6 +13,7 @@ from typing import Final, final
 
 from mqtt_core._codes import (
     MQTT_5,
+    PACKET_TOO_LARGE,
     SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
     SUBACK,
     UNSPECIFIED_ERROR,
@@ -362,10 +363,8 @@ class Subscriptions:
                 # Behind a new subscription to the same filter it would end that one.
                 if each.utf8 in self._filters:
                     self._left(each)
-                    continue
-                packet_id = connection.send_unsubscribe([each.asked.topic_filter], now)
-                each.state = LEAVING
-                self._requests[packet_id] = each
+                else:
+                    self._send_unsubscribe(connection, each, now)
 
     def _send_subscribe(self, connection: Connection, each: Filter, now: float) -> None:
         asked = each.asked
@@ -376,17 +375,29 @@ class Subscriptions:
         elif asked.no_local or asked.retain_as_published or asked.retain_handling:
             # What 3.1.1 has not is left out: all of it is about what may come in addition.
             asked = Subscription(asked.topic_filter, asked.qos)
+        reason = WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
+        if each.utf8.startswith(SHARE_PREFIX):
+            reason = SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
         try:
             connection.check_filter(asked.topic_filter)
+            reason = PACKET_TOO_LARGE
             packet_id = connection.send_subscribe([asked], now, properties)
         except LocalProtocolError as error:
-            reason = WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED
-            if each.utf8.startswith(SHARE_PREFIX):
-                reason = SHARED_SUBSCRIPTIONS_NOT_SUPPORTED
             self._refuse(each, reason, f"{error}")
             return
         each.state = ASKED
         each.request = packet_id
+        self._requests[packet_id] = each
+
+    def _send_unsubscribe(self, connection: Connection, each: Filter, now: float) -> None:
+        try:
+            packet_id = connection.send_unsubscribe([each.asked.topic_filter], now)
+        except LocalProtocolError:
+            # Too large for this server, which has it from a connection that took more. Whatever
+            # it sends for it goes to nobody.
+            self._left(each)
+            return
+        each.state = LEAVING
         self._requests[packet_id] = each
 
     def take_answer(self, packet_id: int, reason: int, properties: Properties, now: float) -> None:

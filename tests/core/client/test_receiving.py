@@ -103,7 +103,11 @@ def test_a_refusal_of_3_1_1() -> None:
 
 @pytest.mark.parametrize(
     ("announced", "topic_filter", "reason"),
-    [(prop(0x28, b"\0"), "a/#", 0xA2), (prop(0x2A, b"\0"), "$share/g/a", 0x9E)],
+    [
+        (prop(0x28, b"\0"), "a/#", 0xA2),
+        (prop(0x2A, b"\0"), "$share/g/a", 0x9E),
+        (prop(0x27, u32(20)), "much/longer/than/it/takes", 0x95),
+    ],
 )
 def test_a_filter_that_the_server_has_not_is_refused_here(
     announced: bytes, topic_filter: str, reason: int
@@ -213,6 +217,19 @@ def test_two_consumers_of_one_filter_are_one_subscription_of_the_server() -> Non
     assert first.is_gone
     hand.client.unsubscribe(second, hand.now)
     assert hand.sent() == wire5.unsubscribe(3, "a")
+
+
+def test_a_filter_that_has_become_too_long_to_be_unsubscribed_from_is_left() -> None:
+    hand = online()
+    consumer = subscribed(hand, "much/longer/than/it/takes")
+    hand.cut()
+    hand.client.unsubscribe(consumer, hand.now)
+    hand.come_back()
+    assert hand.accept(prop(0x27, u32(20)), present=True) == b""
+    assert consumer.is_gone
+    hand.give(wire5.publish("much", b"", 1, 1, ident(1)))
+    assert hand.sent() == wire5.puback(1)
+    assert hand.client.counters.dropped_unclaimed == 1
 
 
 def test_two_consumers_that_ask_at_once_are_both_answered() -> None:
