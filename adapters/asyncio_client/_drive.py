@@ -280,15 +280,23 @@ class Drive:
             if not core.wants_transport:
                 link.abort()
             elif link.hand_over():
-                self._link = link
-                core.opened(self.now())
-                core.set_writable(link.is_writable, self.now())
-                early = link.take_early()
-                if early:
-                    core.receive_data(early, self.now())
+                self._begin(link)
             else:
                 core.open_failed("the server has closed the connection", self.now())
         self.turn()
+
+    def _begin(self, link: Link) -> None:
+        """Greet the server; a fault in it, of a `mechanism` say, ends the client."""
+        self._link = link
+        core = self._core
+        try:
+            core.opened(self.now())
+            core.set_writable(link.is_writable, self.now())
+            early = link.take_early()
+            if early:
+                core.receive_data(early, self.now())
+        except Exception as error:  # noqa: BLE001  told to whoever waits
+            self._end_by_fault(error)
 
     def link_received(self, data: bytes) -> None:
         """`Owner`: bytes have come."""

@@ -453,7 +453,8 @@ class Subscriptions:
     # From one connection to the next
 
     def lose_connection(self) -> None:
-        """What was asked and not answered is asked again."""
+        """What was asked and not answered is asked again. Who waits to be unsubscribed is told:
+        without a connection there is no answer to wait for."""
         for each in self._requests.values():
             if each.state == ASKED:
                 each.state = WANTED
@@ -461,6 +462,8 @@ class Subscriptions:
             elif each.state == LEAVING:
                 each.state = UNWANTED
                 self._to_send.append(each)
+                for consumer in each.leavers:
+                    self._desk.told.tell(consumer)
         self._requests.clear()
 
     def lose_session(self) -> None:

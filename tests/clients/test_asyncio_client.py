@@ -424,6 +424,44 @@ def test_a_fault_of_the_program_ends_the_client(server: RunningServer) -> None:
     run("asyncio", test)
 
 
+def test_a_fault_of_a_mechanism_ends_the_client(server: RunningServer) -> None:
+    class Faulty:
+        method = "X"
+
+        def begin(self) -> bytes:
+            raise RuntimeError("a fault in begin")
+
+        def answer(self, data: bytes) -> bytes:
+            return data
+
+        def finish(self, data: bytes) -> None:
+            pass
+
+    async def test() -> None:
+        faults: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+        with pytest.raises(RuntimeError, match="a fault in begin") as raised:
+            await Client(url_of(server), mechanism=Faulty()).connect()
+        assert faults == [raised.value]
+
+    run("asyncio", test)
+
+
+def test_unsubscribing_does_not_wait_for_a_server_that_is_gone(server: RunningServer) -> None:
+    async def test() -> None:
+        async with (
+            Relay(server.address) as relay,
+            Client(relay.url, reconnect=Reconnect(60, 60)) as client,
+        ):
+            async with await client.subscribe("t"):
+                relay.is_silent = True
+                asyncio.get_running_loop().call_soon(relay.cut)
+            assert not client.is_connected
+
+    run("asyncio", test)
+
+
 # Other transports
 
 

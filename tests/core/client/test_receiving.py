@@ -480,6 +480,17 @@ def test_a_connection_that_breaks_takes_its_questions_with_it() -> None:
     assert not kept.is_ready
 
 
+def test_who_waits_to_be_unsubscribed_hears_of_a_broken_connection() -> None:
+    hand = online()
+    consumer = subscribed(hand, "a")
+    hand.client.unsubscribe(consumer, hand.now)
+    hand.sent()
+    consumer.waiter = "waits"
+    hand.cut()
+    assert hand.client.take_told() == ["waits"]
+    assert not consumer.is_gone
+
+
 def test_unsubscribing_while_the_server_is_asked() -> None:
     hand = online()
     consumer = hand.subscribe(("t", 0))
