@@ -26,7 +26,7 @@ from mqtt_core.client._publication import Publication
 _HEADER_BYTES: Final = 10  # of a PUBLISH without properties, beside its topic and payload, at most
 _ALIASED_BYTES: Final = 24  # a shorter topic is sent as it is: an alias would save next to nothing
 _ALIAS_TABLE_BYTES: Final = 65_536
-_ALIAS_BYTES: Final = 5  # that an alias may add to a packet
+_MORE_BYTES: Final = 12  # of one with properties: their length, an alias, an expiry
 
 
 @final
@@ -78,14 +78,17 @@ class Writer:
                 "type, response topic, user properties): publish without",
                 UNSUPPORTED_PROTOCOL_VERSION,
             )
-        size = len(message.topic.utf8) + len(message.payload) + len(message.wire_properties)
-        size += _HEADER_BYTES + _ALIAS_BYTES * 2
-        if size > peer.maximum_packet_size:  # [MQTT-3.2.2-15]
-            return PublishRefused(
-                f"the server takes packets up to {peer.maximum_packet_size:,} bytes, and this "
-                f"message takes about {size:,}: send it in parts",
-                PACKET_TOO_LARGE,
+        if _most_bytes(message) > peer.maximum_packet_size:
+            head = delivery_head5(
+                message, message.qos, False, message.retain, 1, message.expiry_s
             )
+            size = len(head) + len(message.payload)
+            if size > peer.maximum_packet_size:  # [MQTT-3.2.2-15]
+                return PublishRefused(
+                    f"the server takes packets up to {peer.maximum_packet_size:,} bytes, and this "
+                    f"message takes {size:,}: send it in parts",
+                    PACKET_TOO_LARGE,
+                )
         return None
 
     def write(
@@ -111,7 +114,7 @@ class Writer:
         if aliases is not None and len(topic) >= _ALIASED_BYTES and not dup:
             alias = aliases.known(topic)
             has_topic = alias == 0
-            if has_topic:
+            if has_topic and _most_bytes(message) <= connection.peer.maximum_packet_size:
                 alias = aliases.assign(topic)
         if not alias and not dup and not message.has_properties:
             connection.write_publish(topic, message.payload, qos, message.retain, packet_id, now)
@@ -123,3 +126,9 @@ class Writer:
             message, qos, dup, message.retain, packet_id, expiry_s, (), alias, has_topic
         )
         connection.write_head(head, message.payload, now)
+
+
+def _most_bytes(message: Message) -> int:
+    """What its PUBLISH takes at most, quickly."""
+    size = len(message.topic.utf8) + len(message.payload) + len(message.wire_properties)
+    return size + _HEADER_BYTES + _MORE_BYTES

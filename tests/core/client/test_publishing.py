@@ -332,6 +332,28 @@ def test_what_the_server_does_not_take_is_refused_here(
     assert hand.publish("t", b"x") is WRITTEN
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+def test_what_just_fits_is_sent(qos: int) -> None:
+    hand = online(prop(0x27, u32(60)), prop(0x22, u16(9)))
+    topic = "a/topic/long/enough/for/an/alias"
+    properties = ((MESSAGE_EXPIRY_INTERVAL, 60),)
+    expiry = prop(0x02, u32(60))
+    room = 60 - len(wire5.publish(topic, b"", qos, 1, expiry))
+    hand.publish(topic, bytes(room), qos, properties=properties)
+    assert hand.sent() == wire5.publish(topic, bytes(room), qos, 1, expiry)  # an alias is too much
+    refused = hand.publish(topic, bytes(room + 1), qos, properties=properties)
+    with pytest.raises(PublishRefused, match="up to 60 bytes, and this message takes 61"):
+        refused.result()
+    for payload in (b"", b"", bytes(room)):
+        hand.publish(topic, payload, qos)
+    alias = prop(0x23, u16(1))
+    assert hand.sent() == (
+        wire5.publish(topic, b"", qos, 2)
+        + wire5.publish(topic, b"", qos, 3, alias)
+        + wire5.publish("", bytes(room), qos, 4, alias)
+    )
+
+
 def test_3_1_1_has_no_properties() -> None:
     hand = online(level=MQTT_3_1_1)
     publication = hand.publish(qos=1, properties=((CONTENT_TYPE, "text"),))
