@@ -132,7 +132,7 @@ class Client(ClientStatus):
             raise ClientClosed("the client was connected before: make a new one")
         self._drive.start()
         try:
-            await self.wait_connected()
+            await self._drive.wait_first()
         except ClientClosed as closed:
             await self._drive.stop()
             if closed.__cause__ is None:

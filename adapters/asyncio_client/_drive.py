@@ -16,7 +16,14 @@ from adapters.asyncio_client._link import GATHER_BYTES, Link, open_link
 from adapters.asyncio_client._store import Store
 from adapters.stages import ServerAddress, clock_of, why_not_connected
 from mqtt_core.client import Client as Core
-from mqtt_core.client import ClientClosed, ClientLimits, Consumer, Event, Publication
+from mqtt_core.client import (
+    ClientClosed,
+    ClientLimits,
+    Connected,
+    Consumer,
+    Event,
+    Publication,
+)
 
 _TIMER_SLACK_S: Final = 0.001  # loops round to milliseconds; waking early would mean waking twice
 
@@ -131,6 +138,12 @@ class Drive:
             self.check_running()
             await self._wait_in(self._online)
 
+    async def wait_first(self) -> None:
+        """Wait until there has been a connection, be it over again. Raises `ClientClosed`."""
+        while not self._core.counters.connections:
+            self.check_running()
+            await self._wait_in(self._online)
+
     async def wait_idle(self) -> None:
         """Wait until nothing is to be sent or acknowledged. Raises `ClientClosed`."""
         while self._core.pending_messages or self._core.in_flight:
@@ -206,15 +219,16 @@ class Drive:
                 link.read(core.wants_read)
         _tell(core.take_told())
         for event in core.events():
+            if isinstance(event, Connected):
+                _tell_all(self._online)
             if self._on_state is not None:
                 self._on_state(event)
         if core.wants_transport and self._opening is None and self._loop is not None:
             self._opening = self._loop.create_task(self._open())
-        if self._online and (core.is_online or core.has_ended):
-            _tell_all(self._online)
         if self._idle and not (core.pending_messages or core.in_flight):
             _tell_all(self._idle)
         if core.has_ended:
+            _tell_all(self._online)
             _tell_all(self._idle)
             _tell_all(self._ended)
         self._arm()

@@ -34,6 +34,7 @@ from mqtt_core.client import Connected, Ended, Event, Lost
 from tests.adapters.rig import RUNTIMES, RunningServer
 from tests.clients.loops import LOOPS, run
 from tests.clients.relay import Relay, make_certificate
+from tests.core import wire5
 
 QUICK = Reconnect(0.001, 0.01)
 
@@ -241,6 +242,22 @@ def test_a_refused_subscription() -> None:
 
     with RunningServer("asyncio", limits=Limits(wildcard_subscriptions=False)) as running:
         run("asyncio", test)
+
+
+def test_a_server_that_takes_it_and_leaves_at_once() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1_000)
+        writer.write(wire5.connack() + wire5.disconnect(0x8B))  # it is shutting down
+        writer.close()
+
+    async def test() -> None:
+        async with await asyncio.start_server(greet, "127.0.0.1", 0) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            async with Client(f"mqtt://127.0.0.1:{port}", reconnect=Reconnect(60, 60)) as client:
+                assert not client.is_connected  # and it comes back by itself
+                assert client.counters.lost_connections == 1
+
+    run("asyncio", test)
 
 
 def test_a_client_is_used_once_and_only_within_its_life(server: RunningServer) -> None:
