@@ -23,6 +23,7 @@ _FORMS: Final = (
     "mqtt://HOST[:PORT], mqtts://HOST[:PORT] (TLS), ws://HOST[:PORT][/PATH], "
     "wss://HOST[:PORT][/PATH] (WebSocket), unix:///PATH"
 )
+_ESCAPES: Final = "within a user name, password or path, / ? # [ ] are written %2F %3F %23 %5B %5D"
 _DEFAULT_PATH: Final = "/mqtt"  # by custom; the standard names none
 
 
@@ -88,19 +89,24 @@ def server_address(url: str) -> ServerAddress:
     """The address that `url` names. Raises `AddressError` saying how to write it instead."""
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise AddressError(f"cannot connect to {url!r}: write it with its scheme: mqtt://{url}")
+        shown = _without_secrets(url)
+        raise AddressError(f"cannot connect to {shown!r}: write it with its scheme: mqtt://{shown}")
+    scheme = scheme.lower()
     if scheme not in PORTS:
         raise AddressError(f"cannot connect by {scheme}://: allowed are {_FORMS}")
+    shown = f"{scheme}://{_without_secrets(rest)}"
     try:
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
+    except ValueError:  # whose text may have a part of the password
         raise AddressError(
-            f"cannot connect to {scheme}://{_without_secrets(rest)}: {error}; allowed are {_FORMS}"
+            f"cannot connect to {shown}: the host or the port is none; allowed are {_FORMS}; "
+            f"{_ESCAPES}"
         ) from None
+    if parts.fragment:
+        raise AddressError(f"cannot connect to {shown}: a # has no place in it; {_ESCAPES}")
     username = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
-    shown = f"{scheme}://{_without_secrets(rest)}"
     if scheme == "unix":
         if not parts.path or host or port:
             raise AddressError(f"cannot connect to {shown}: write unix:///PATH, with three slashes")
@@ -114,7 +120,7 @@ def server_address(url: str) -> ServerAddress:
         )
     elif parts.path not in ("", "/") or parts.query:
         raise AddressError(
-            f"cannot connect to {shown}: only a host and a port may follow {scheme}://"
+            f"cannot connect to {shown}: only a host and a port may follow {scheme}://; {_ESCAPES}"
         )
     return ServerAddress(
         scheme,

@@ -79,9 +79,7 @@ class Writer:
                 UNSUPPORTED_PROTOCOL_VERSION,
             )
         if _most_bytes(message) > peer.maximum_packet_size:
-            head = delivery_head5(
-                message, message.qos, False, message.retain, 1, message.expiry_s
-            )
+            head = delivery_head5(message, message.qos, False, message.retain, 1, message.expiry_s)
             size = len(head) + len(message.payload)
             if size > peer.maximum_packet_size:  # [MQTT-3.2.2-15]
                 return PublishRefused(
