@@ -28,6 +28,7 @@ from mqtt_core.client import (
     Reconnect,
     Settings,
 )
+from mqtt_core.store import Engine
 from tests.core import wire, wire5
 from tests.rig import Client as Remote
 from tests.rig import Rig
@@ -196,7 +197,7 @@ class Hand(Base):
 class Line(Base):
     """The far end is a broker, joined by memory, on the broker's clock.
 
-    While not `is_reachable`, no transport can be opened.
+    While not `is_reachable`, no transport can be opened. With an engine it has a store.
     """
 
     def __init__(
@@ -204,7 +205,11 @@ class Line(Base):
         rig: Rig,
         given: Settings | None = None,
         entropy: Callable[[int], bytes] | None = None,
+        engine: Engine | None = None,
     ) -> None:
+        self.engine = engine
+        if engine is not None:
+            engine.start(lambda: None)
         self.rig = rig
         self.remote: Remote | None = None
         self.is_reachable = True
@@ -215,6 +220,13 @@ class Line(Base):
         """The broker's present."""
         return self.rig.now
 
+    def make_client(self, given: Settings, chance: Callable[[int], bytes]) -> Client:
+        """The client, with a store where there is an engine."""
+        if self.engine is None:
+            return super().make_client(given, chance)
+        number = self.engine.last_number
+        return Client(given, chance, self.now, has_store=True, last_number=number)
+
     def start(self) -> None:
         """Connect."""
         self.client.start(self.now)
@@ -223,9 +235,23 @@ class Line(Base):
     def move(self) -> None:
         """Do what an adapter does, until nothing is left to do."""
         for _ in range(_MOST_TURNS):
-            if not (self._open() | self._to_server() | self._to_client() | self._close()):
+            if not (
+                self.store() | self._open() | self._to_server() | self._to_client() | self._close()
+            ):
                 return
         raise AssertionError("packets without end")
+
+    def store(self) -> bool:
+        """Let the store do what it is asked; False where that is nothing."""
+        if self.engine is None:
+            return False
+        requests = self.client.take_requests()
+        for request in requests:
+            self.engine.submit(request)
+        completions = self.engine.take_completions()
+        for completion in completions:
+            self.client.completed(completion, self.now)
+        return bool(requests or completions)
 
     def _open(self) -> bool:
         if not self.client.wants_transport:

@@ -9,7 +9,6 @@ when all is well again nobody is left waiting.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -21,39 +20,14 @@ from hypothesis.stateful import (
 )
 
 from mqtt_core import MQTT_3_1_1, MQTT_5
-from mqtt_core.broker import Engine, Limits, MemoryEngine
-from mqtt_core.client import Client, Message, Publication, Reconnect, Settings
+from mqtt_core.broker import Limits, MemoryEngine
+from mqtt_core.client import Message, Publication, Reconnect
 from tests.line import Line, settings
 from tests.rig import Rig
 
 RECEIVE_MAXIMUM = 5
 WINDOW = 3
 LASTING_S = 100_000
-
-
-class Storing(Line):
-    """A client with a store on a line to a broker."""
-
-    def __init__(self, rig: Rig, given: Settings, engine: Engine, seed: int) -> None:
-        self.engine = engine
-        engine.start(lambda: None)
-        super().__init__(rig, given, random.Random(seed).randbytes)
-
-    def make_client(self, given: Settings, chance: Callable[[int], bytes]) -> Client:
-        number = self.engine.last_number
-        return Client(given, chance, self.now, has_store=True, last_number=number)
-
-    def _open(self) -> bool:
-        return self._store() | super()._open()
-
-    def _store(self) -> bool:
-        requests = self.client.take_requests()
-        for request in requests:
-            self.engine.submit(request)
-        completions = self.engine.take_completions()
-        for completion in completions:
-            self.client.completed(completion, self.now)
-        return bool(requests or completions)
 
 
 class Histories(RuleBasedStateMachine):
@@ -93,7 +67,7 @@ class Histories(RuleBasedStateMachine):
         )
         self.reader.client.set_acknowledger(self._acknowledge)
         self.reader.start()
-        self.writer = Storing(self.rig, self.of_writer, self.store, seed)
+        self.writer = self._writer(seed)
         self.writer.start()
         self.consumer = self.reader.subscribe(("t", 2))
         self.reader.move()
@@ -104,6 +78,9 @@ class Histories(RuleBasedStateMachine):
         self.got: list[Message] = []
         self.unacknowledged: list[Message] = []
         self.number = 0
+
+    def _writer(self, seed: int) -> Line:
+        return Line(self.rig, self.of_writer, random.Random(seed).randbytes, self.store)
 
     def _acknowledge(self, message: Message) -> None:
         self.reader.client.acknowledge(message, self.reader.now)
@@ -137,17 +114,17 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def restart_the_writer(self) -> None:
-        self.writer._store()  # what was submitted is stored, as in a crash behind a commit
+        self.writer.store()  # what was submitted is stored, as in a crash behind a commit
         if self.writer.remote is not None:
             self.writer.remote.cut()
         for each in self.under_way:
             each.waiter = None
         self.under_way = []
-        self.writer = Storing(self.rig, self.of_writer, self.store, self.seed + self.number)
+        self.writer = self._writer(self.seed + self.number)
         self.writer.start()
         if self.writer.client.has_ended:  # the first connection was refused to it
             self.writer.is_reachable = True
-            self.writer = Storing(self.rig, self.of_writer, self.store, self.seed)
+            self.writer = self._writer(self.seed)
             self.writer.start()
 
     @rule(away_s=st.floats(0, 2))
@@ -179,11 +156,11 @@ class Histories(RuleBasedStateMachine):
         self.publish(qos, 2)
         writer = self.writer
         if writer.remote is not None:
-            writer._store()
+            writer.store()
             writer._to_server()
             if reads:
                 writer._to_client()
-                writer._store()
+                writer.store()
             self.cut(True)
 
     @rule(data=st.data())
