@@ -607,9 +607,12 @@ class Client:
         assert isinstance(event, ConnectionLostEvent)
         why = event.why
         error: MqttError = ConnectionLost(why)
+        verdict = RETRY
         if self._life.state == GREETING:
             error = ConnectError(f"cannot connect to {self._life.server()}: {why}")
-        self._life.drop(error, RETRY, why)
+            if self._dialling.fall_back():  # there are servers that wait for the rest of a CONNECT
+                verdict = AT_ONCE
+        self._life.drop(error, verdict, why)
 
     # From the program
 

@@ -142,6 +142,17 @@ def test_auto_tries_5_again_where_3_1_1_fared_no_better() -> None:
     assert hand.open()[8] == MQTT_5
 
 
+def test_auto_falls_back_where_5_gets_no_answer_in_time() -> None:
+    hand = Hand(settings(level=AUTO))
+    hand.open()
+    hand.advance(10)
+    hand.close()
+    assert hand.open() == wire.connect("c")
+    hand.advance(10)
+    hand.close()
+    assert "no CONNACK in time" in str(hand.client.error)
+
+
 def test_auto_ends_where_neither_version_gets_an_answer() -> None:
     hand = Hand(settings(level=AUTO))
     hand.open()
