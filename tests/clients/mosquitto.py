@@ -39,9 +39,11 @@ class Mosquitto:
     def __enter__(self) -> Self:
         assert PROGRAM is not None
         configuration = self._folder / "mosquitto.conf"
+        # 2.0.11 has been seen to leave messages in its queue, of 20 in flight all acknowledged.
         configuration.write_text(
             f"listener {self._port} 127.0.0.1\nlistener {self._websocket_port} 127.0.0.1\n"
             "protocol websockets\nallow_anonymous true\nset_tcp_nodelay true\n"
+            "max_inflight_messages 0\n"
         )
         self._process = subprocess.Popen(
             [PROGRAM, "-c", str(configuration)],
@@ -52,8 +54,10 @@ class Mosquitto:
         give_up_at = time.monotonic() + _PATIENCE_S
         while time.monotonic() < give_up_at and self._process.poll() is None:
             try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=1):
-                    return self
+                for port in (self._port, self._websocket_port):
+                    with socket.create_connection(("127.0.0.1", port), timeout=1):
+                        pass
+                return self
             except OSError:
                 time.sleep(0.01)  # it is starting
         self._process.kill()
