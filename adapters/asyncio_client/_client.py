@@ -106,7 +106,7 @@ class Client(ClientStatus):
             mechanism=mechanism,
             limits=limits,
         )
-        engine = open_store(store)
+        engine = open_store(store, self._settings)
         super().__init__(
             Core(
                 self._settings,
@@ -148,9 +148,6 @@ class Client(ClientStatus):
         Messages that are still to be sent or acknowledged get `close_timeout_s`. Whoever waits
         for anything then gets `ClientClosed`, and iterations over messages end.
         """
-        if not self._drive.is_started:
-            self._core.disconnect(self._drive.now())
-            return
         try:
             if self._core.is_online:
                 async with asyncio.timeout(self._settings.limits.close_timeout_s):

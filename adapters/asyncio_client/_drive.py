@@ -101,7 +101,8 @@ class Drive:
     async def stop(self) -> None:
         """Disconnect and wait for it; cancelled or not, nothing is left running."""
         self._core.disconnect(self.now())
-        self.turn()
+        if self._loop is not None:
+            self.turn()
         try:
             opening = self._opening
             if opening is not None:

@@ -17,13 +17,14 @@ from mqtt_core.store import Engine
 class Store:
     """Carries requests of the core to an engine, and completions back."""
 
-    __slots__ = ("_core", "_engine", "_is_closed", "_now")
+    __slots__ = ("_core", "_engine", "_is_closed", "_is_started", "_now")
 
     def __init__(self, engine: Engine, core: Core) -> None:
         self._engine: Final = engine
         self._core: Final = core
         self._is_closed = False
         self._now: Callable[[], float] = monotonic
+        self._is_started = False
 
     def start(self, loop: asyncio.AbstractEventLoop, turn: Callable[[], None]) -> None:
         """Begin; `turn` is called on the loop when there are answers."""
@@ -35,6 +36,7 @@ class Store:
                 pass  # the loop is closed, and so is the client
 
         self._now = clock_of(loop)
+        self._is_started = True
         self._engine.start(answered)
 
     def serve(self) -> None:
@@ -60,7 +62,8 @@ class Store:
         """
         if self._is_closed:
             return
-        self.serve()
+        if self._is_started:  # else nothing has been read, and nothing is to be written
+            self.serve()
         self._is_closed = True
         closing = asyncio.ensure_future(asyncio.to_thread(self._engine.close))
         try:

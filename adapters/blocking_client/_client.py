@@ -106,7 +106,7 @@ class BlockingClient(ClientStatus):
             limits=limits,
         )
         self._settings: Final = settings
-        self._driver: Final = Driver(address, settings, tls, open_store(store), on_state)
+        self._driver: Final = Driver(address, settings, tls, open_store(store, settings), on_state)
         self._requests: Final = Requests(self._driver)
         super().__init__(self._driver.core)
         self._core.set_acknowledger(self._acknowledge)

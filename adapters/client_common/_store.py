@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mqtt_core.client import Settings
 from mqtt_core.store import Engine
 
 
-def open_store(store: Engine | str | Path | None) -> Engine | None:
+def open_store(store: Engine | str | Path | None, settings: Settings) -> Engine | None:
     """An engine as it is given, or the one with a database in that folder.
 
-    Raises `adapters.storage.StoreError` for a folder that cannot be used.
+    Raises `ValueError` where those settings have no use for it, and
+    `adapters.storage.StoreError` for a folder that cannot be used.
     """
+    if store is not None:
+        settings.check_store()  # before a folder is taken that nobody would let go of
     if not isinstance(store, (str, Path)):
         return store
     from adapters.storage import SqliteEngine  # which brings the broker's core and SQLite

@@ -135,10 +135,8 @@ class Client:
         has_store: bool = False,
         last_number: int = 0,
     ) -> None:
-        if has_store and not settings.session_expiry_s:
-            raise ValueError(
-                "a store is of use for a session that lasts: give client_id and session_expiry_s"
-            )
+        if has_store:
+            settings.check_store()
         desk = Desk(settings, Keeper(has_store, settings.client_id, last_number))
         first_identifier = 1
         if settings.session_expiry_s:  # an earlier run must not have had the same ones

@@ -109,3 +109,10 @@ class Settings:
         self.mechanism: Final = mechanism
         self.server: Final = server
         self.limits: Final = ClientLimits() if limits is None else limits
+
+    def check_store(self) -> None:
+        """Raises `ValueError` where a store is of no use."""
+        if not self.session_expiry_s:
+            raise ValueError(
+                "a store is of use for a session that lasts: give client_id and session_expiry_s"
+            )
