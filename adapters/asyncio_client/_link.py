@@ -116,6 +116,8 @@ class Link(asyncio.Protocol):
             self._transport.write(answer)
         if stage.is_open and not was_open and not self._ready.done():
             self._ready.set_result(None)
+        if stage.is_over:
+            self.close()
         return found
 
     def _end_by(self, error: OSError) -> None:

@@ -96,6 +96,14 @@ class WebSocketStage:
         self._collect()
         return self.take_output()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come through: the server has closed it, or has broken the
+        protocol. The last bytes are in `take_output`; then the transport is to be closed."""
+        from websockets.protocol import State
+
+        return self.is_open and self._protocol.state is not State.OPEN
+
     def end(self) -> bytes:
         """The last bytes: the closing frame."""
         from websockets.protocol import State
