@@ -151,6 +151,7 @@ class Story:
         assert client.counters.dropped_unclaimed == client.counters.dropped_unread == 0
 
 
+@pytest.mark.statement("MQTT-4.3.2-3", "MQTT-4.3.3-3", "MQTT-4.3.3-5")
 @pytest.mark.parametrize("who", ["link", "server", "client"])
 @pytest.mark.parametrize("direction", [TO_SERVER, TO_CLIENT])
 @pytest.mark.parametrize("level", [MQTT_3_1_1, MQTT_5])

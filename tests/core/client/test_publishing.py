@@ -145,6 +145,7 @@ def test_beyond_the_window_messages_wait_in_order() -> None:
     assert ids(hand.sent()) == [4]
 
 
+@pytest.mark.statement("MQTT-3.3.4-7", "MQTT-4.9.0-2")
 def test_the_servers_receive_maximum_is_kept_to() -> None:
     hand = online(prop(0x21, u16(1)))
     hand.publish(qos=2)
@@ -313,6 +314,7 @@ def test_properties_that_mqtt_forbids_are_refused() -> None:
     assert hand.sent() == b""
 
 
+@pytest.mark.statement("MQTT-3.2.2-11", "MQTT-3.2.2-14")
 @pytest.mark.parametrize(
     ("announced", "what", "reason"),
     [
@@ -332,6 +334,7 @@ def test_what_the_server_does_not_take_is_refused_here(
     assert hand.publish("t", b"x") is WRITTEN
 
 
+@pytest.mark.statement("MQTT-3.2.2-15")
 @pytest.mark.parametrize("qos", [0, 1])
 def test_what_just_fits_is_sent(qos: int) -> None:
     hand = online(prop(0x27, u32(60)), prop(0x22, u16(9)))
@@ -411,6 +414,7 @@ def test_a_long_topic_gets_an_alias() -> None:
 # From one connection to the next
 
 
+@pytest.mark.statement("v3 MQTT-4.4.0-1", "MQTT-4.4.0-1", "MQTT-4.6.0-1")
 @pytest.mark.parametrize("level", [MQTT_3_1_1, MQTT_5])
 def test_a_resumed_session_goes_on_where_it_was(level: int) -> None:
     hand = Hand(settings(level=level, session_expiry_s=60))
@@ -487,6 +491,7 @@ def test_a_connection_that_breaks_while_repeating_is_repeated_as_a_whole() -> No
         assert ids(hand.accept(prop(0x21, u16(1)), present=True)) == [1]
 
 
+@pytest.mark.statement("MQTT-3.2.2-5")
 def test_a_lost_session_publishes_qos_1_again_and_is_honest_about_qos_2() -> None:
     hand = online()
     first = hand.publish("t", b"1", 1)

@@ -265,6 +265,7 @@ def test_one_filter_has_one_set_of_options() -> None:
 # Taking and acknowledging
 
 
+@pytest.mark.statement("MQTT-4.3.2-4")
 @pytest.mark.parametrize("level", [MQTT_3_1_1, MQTT_5])
 def test_taking_a_message_acknowledges_it(level: int) -> None:
     hand = online(level=level)
@@ -281,6 +282,7 @@ def test_taking_a_message_acknowledges_it(level: int) -> None:
     assert hand.take(consumer) is None
 
 
+@pytest.mark.statement("MQTT-4.3.3-8", "MQTT-4.3.3-10", "MQTT-4.3.3-11")
 def test_qos_2_is_received_once() -> None:
     hand = online()
     consumer = subscribed(hand, "t")
@@ -305,6 +307,7 @@ def test_a_pubrel_of_nothing_in_3_1_1() -> None:
     assert hand.sent() == wire.pubcomp(7)
 
 
+@pytest.mark.statement("MQTT-4.6.0-2", "MQTT-4.6.0-3")
 def test_acknowledgements_leave_in_the_order_of_the_messages() -> None:
     hand = online(manual_acks=True)
     done: list[Message] = []
