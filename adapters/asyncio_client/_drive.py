@@ -222,7 +222,7 @@ class Drive:
         for event in core.events():
             if isinstance(event, Connected):
                 _tell_all(self._online)
-            if self._on_state is not None:
+            if self._on_state is not None and self._fault is None:
                 self._on_state(event)
         if core.wants_transport and self._opening is None and self._loop is not None:
             self._opening = self._loop.create_task(self._open())

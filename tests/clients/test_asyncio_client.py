@@ -443,6 +443,28 @@ def test_a_fault_of_the_program_ends_the_client(server: RunningServer) -> None:
     run("asyncio", test)
 
 
+def test_a_fault_that_comes_again_keeps_nobody_waiting(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    of_server, of_client = make_certificate(tmp_path)
+
+    def on_state(event: Event) -> None:
+        raise RuntimeError(f"a fault in on_state at {event}")
+
+    async def test() -> None:
+        faults: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+        async with (
+            Relay(server.address, tls=of_server) as relay,  # which ends in several turns
+            Client(relay.url, tls=of_client, on_state=on_state) as client,
+        ):
+            await client.wait_closed()
+        assert len(faults) == 1
+
+    run("asyncio", test)
+
+
 def test_a_fault_of_a_mechanism_ends_the_client(server: RunningServer) -> None:
     class Faulty:
         method = "X"
