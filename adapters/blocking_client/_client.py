@@ -123,7 +123,7 @@ class BlockingClient(ClientStatus):
             self._driver.start()
             _clients.add(self)
         try:
-            self.wait_connected()
+            self._wait_first()
         except ClientClosed as closed:
             self._stop()
             if closed.__cause__ is None:
@@ -162,9 +162,19 @@ class BlockingClient(ClientStatus):
         else:
             self._stop()
 
+    def _wait_first(self) -> None:
+        """Wait until there has been a connection, be it over again. Raises `ClientClosed`."""
+        core = self._core
+        with self._driver.lock:
+            self._wait_until(lambda: core.counters.connections > 0 or core.has_ended, None)
+            if not core.counters.connections:
+                self._check_running()
+
     def _stop(self) -> None:
         """Disconnect and wait for it."""
         with self._driver.lock:
+            if not self._driver.is_started and not self._core.has_ended:
+                self._driver.leave_store()
             self._core.disconnect(monotonic())
             self._driver.wake()
         self._driver.join()

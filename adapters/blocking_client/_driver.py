@@ -123,6 +123,11 @@ class Driver:
         )
         self._thread.start()
 
+    def leave_store(self) -> None:
+        """Let go of a store that nothing has been read from, the thread never having started."""
+        if self._engine is not None:
+            self._engine.close()
+
     def join(self) -> None:
         """Wait until the thread has ended, without the lock."""
         if self._thread is not None and not self.is_here:

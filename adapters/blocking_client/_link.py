@@ -130,6 +130,8 @@ class Link:
             self._break(error)
             return b""
         self._send(stage.take_output())
+        if stage.is_over:
+            self.is_over = True
         return data
 
     def _break(self, error: OSError) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request
-from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from iotd import (
@@ -36,7 +34,6 @@ from mqtt_core.client import Connected, Ended, Event, Lost
 from tests.adapters.rig import RUNTIMES, RunningServer
 from tests.clients.loops import LOOPS, run
 from tests.clients.relay import Relay, make_certificate
-from tests.core import wire5
 
 QUICK = Reconnect(0.001, 0.01)
 
@@ -244,22 +241,6 @@ def test_a_refused_subscription() -> None:
 
     with RunningServer("asyncio", limits=Limits(wildcard_subscriptions=False)) as running:
         run("asyncio", test)
-
-
-def test_a_server_that_takes_it_and_leaves_at_once() -> None:
-    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1_000)
-        writer.write(wire5.connack() + wire5.disconnect(0x8B))  # it is shutting down
-        writer.close()
-
-    async def test() -> None:
-        async with await asyncio.start_server(greet, "127.0.0.1", 0) as listening:
-            port = listening.sockets[0].getsockname()[1]
-            async with Client(f"mqtt://127.0.0.1:{port}", reconnect=Reconnect(60, 60)) as client:
-                assert not client.is_connected  # and it comes back by itself
-                assert client.counters.lost_connections == 1
-
-    run("asyncio", test)
 
 
 def test_a_client_is_used_once_and_only_within_its_life(server: RunningServer) -> None:
@@ -594,46 +575,6 @@ def test_what_is_no_websocket_is_said(server: RunningServer) -> None:
         with pytest.raises(ConnectError, match=r"offers no WebSocket .* 404"):
             await Client(f"ws://127.0.0.1:{port}/path").connect()
         site.close()
-
-    run("asyncio", test)
-
-
-@pytest.mark.parametrize(
-    "last",
-    [b"\x88\x02\x03\xe8", b"\x82\x85abcdefghi", b"\xf2\x01a", b"\x82\x7f" + b"\x10" * 8],
-)
-@pytest.mark.parametrize("is_greeted", [False, True])
-def test_a_websocket_that_is_closed_or_broken_is_left(last: bytes, is_greeted: bool) -> None:
-    """Also where the server keeps the connection under it: closed, masked, reserved, too large."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        protocol = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
-        protocol.receive_data(await reader.readuntil(b"\r\n\r\n"))
-        (request,) = protocol.events_received()
-        assert isinstance(request, Request)
-        protocol.send_response(protocol.accept(request))
-        if is_greeted:
-            protocol.send_binary(wire5.connack())
-        writer.write(b"".join(protocol.data_to_send()) + last)
-        while await reader.read(1_000):
-            pass
-        writer.close()
-        gone.set()
-
-    gone = asyncio.Event()
-
-    async def test() -> None:
-        async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
-            port = listening.sockets[0].getsockname()[1]
-            client = Client(f"ws://127.0.0.1:{port}", version=5, reconnect=None)
-
-            async def live() -> None:
-                async with client:
-                    await client.wait_closed()
-
-            with pytest.raises((ConnectError, ConnectionLost), match="the server has closed"):
-                await live()
-            await gone.wait()
 
     run("asyncio", test)
 

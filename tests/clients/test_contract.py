@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from adapters.security import PasswordThread, ScramClient, ScramCredential, UserTable
 from iotd import (
@@ -30,6 +33,7 @@ from mqtt_core.client import Connected, Ended, Event, Lost, Retrying
 from tests.adapters.rig import RUNTIMES, RunningServer
 from tests.clients.relay import Relay, make_certificate
 from tests.clients.words import KINDS, PATIENCE_S, AnyClient, AnyMessages, Loop
+from tests.core import wire5
 from tests.rig import RefusingEngine
 
 QUICK = Reconnect(0.001, 0.01)
@@ -309,6 +313,35 @@ def test_a_server_that_does_not_answer(make: Make, loop: Loop, server: RunningSe
             make(relay.url, limits=ClientLimits(connect_timeout_s=0.1)).connect()
 
 
+def test_a_server_that_takes_it_and_leaves_at_once(make: Make) -> None:
+    def greet() -> None:
+        connected, _ = listening.accept()
+        with connected:
+            connected.recv(1_000)
+            connected.sendall(wire5.connack() + wire5.disconnect(0x8B))  # it is shutting down
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        greeting = pool.submit(greet)
+        port = listening.getsockname()[1]
+        with make(f"mqtt://127.0.0.1:{port}", reconnect=Reconnect(60, 60)) as client:
+            assert not client.is_connected  # and it comes back by itself
+            assert client.counters.lost_connections == 1
+        greeting.result()
+
+
+def test_a_client_that_was_never_connected_lets_go_of_its_store(make: Make, tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(ValueError, match="give client_id and session_expiry_s"):
+            make("mqtt://localhost", store=tmp_path)
+        client = make("mqtt://localhost", client_id="c", session_expiry_s=60, store=tmp_path)
+        client.publish_nowait("t", "goes nowhere", 2)
+        client.close()
+        client.close()
+
+
 def test_a_refused_subscription(make: Make) -> None:
     limits = Limits(wildcard_subscriptions=False)
     with RunningServer("asyncio", limits=limits) as running, make(url_of(running)) as client:
@@ -516,3 +549,42 @@ def test_what_is_no_websocket_is_said(make: Make, server: RunningServer) -> None
     host, port = server.address
     with pytest.raises(ConnectError, match="cannot connect to ws://"):
         make(f"ws://{host}:{port}", limits=limits).connect()
+
+
+@pytest.mark.parametrize(
+    "last",
+    [b"\x88\x02\x03\xe8", b"\x82\x85abcdefghi", b"\xf2\x01a", b"\x82\x7f" + b"\x10" * 8],
+)
+@pytest.mark.parametrize("is_greeted", [False, True])
+def test_a_websocket_that_is_closed_or_broken_is_left(
+    make: Make, last: bytes, is_greeted: bool
+) -> None:
+    """Also where the server keeps the connection under it: closed, masked, reserved, too large."""
+
+    def answer() -> None:
+        connected, _ = listening.accept()
+        with connected:
+            protocol = ServerProtocol(subprotocols=[Subprotocol("mqtt")])
+            while not (events := protocol.events_received()):
+                protocol.receive_data(connected.recv(1_000))
+            assert isinstance(events[0], Request)
+            protocol.send_response(protocol.accept(events[0]))
+            if is_greeted:
+                protocol.send_binary(wire5.connack())
+            connected.sendall(b"".join(protocol.data_to_send()) + last)
+            while connected.recv(1_000):
+                pass
+
+    def live() -> None:
+        with make(f"ws://127.0.0.1:{port}", version=5, reconnect=None) as client:
+            client.wait_closed()
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        port = listening.getsockname()[1]
+        answering = pool.submit(answer)
+        with pytest.raises((ConnectError, ConnectionLost), match="the server has closed"):
+            live()
+        answering.result()

@@ -78,20 +78,6 @@ def test_an_engine_of_ones_own(tmp_path: Path) -> None:
         run("asyncio", test)
 
 
-def test_a_client_that_was_never_connected_lets_go_of_its_store(tmp_path: Path) -> None:
-    async def test() -> None:
-        for _ in range(2):
-            with pytest.raises(ValueError, match="give client_id and session_expiry_s"):
-                Client("mqtt://localhost", store=tmp_path / "store")
-            client = Client(
-                "mqtt://localhost", client_id="c", session_expiry_s=60, store=tmp_path / "store"
-            )
-            client.publish_nowait("t", "goes nowhere", 2)
-            await client.close()
-
-    run("asyncio", test)
-
-
 def test_a_store_that_fails_is_said(tmp_path: Path) -> None:
     (tmp_path / "iotd.db").write_bytes(b"no database at all")
     with pytest.raises(StoreError):
