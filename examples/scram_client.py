@@ -8,8 +8,7 @@ import sys
 from getpass import getpass
 from time import monotonic
 
-from scramp import ScramClient
-
+from iotd import ScramClient
 from mqtt_core import (
     MQTT_5,
     Auth,
@@ -24,29 +23,27 @@ from mqtt_core import (
     reasons,
 )
 
-METHOD = "SCRAM-SHA-256"
-
 name = sys.argv[1]
 host, port = sys.argv[2:] if len(sys.argv) > 2 else ("127.0.0.1", "1883")
 password = getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
-def say(message: str) -> Properties:
+def say(data: bytes) -> Properties:
     """A message of SCRAM, as a packet carries it."""
-    return ((properties.AUTHENTICATION_DATA, message.encode()),)
+    return ((properties.AUTHENTICATION_DATA, data),)
 
 
-def said(packet: Auth | ConnAck) -> str:
-    """What the server has said; if it does not know our password either, scramp finds out."""
-    return (properties.binary(packet.properties, properties.AUTHENTICATION_DATA) or b"").decode()
+def said(packet: Auth | ConnAck) -> bytes:
+    """What the server has said; if it does not know our password either, `finish` finds out."""
+    return properties.binary(packet.properties, properties.AUTHENTICATION_DATA) or b""
 
 
-login = ScramClient([METHOD], name, password)
+login = ScramClient(name, password)
 
 with socket.create_connection((host, int(port)), timeout=10) as transport:
     client = Connection()
-    method = ((properties.AUTHENTICATION_METHOD, METHOD),)
-    first = Connect("", level=MQTT_5, properties=method + say(login.get_client_first()))
+    method = ((properties.AUTHENTICATION_METHOD, login.method),)
+    first = Connect("", level=MQTT_5, properties=method + say(login.begin()))
     client.send_connect(first, monotonic())
     while True:
         transport.sendall(b"".join(iter(client.data_to_send, b"")))
@@ -59,17 +56,16 @@ with socket.create_connection((host, int(port)), timeout=10) as transport:
         for event in client.events():
             match event:
                 case Auth(reason=reasons.CONTINUE_AUTHENTICATION):
-                    login.set_server_first(said(event))
-                    answer = Auth(properties=say(login.get_client_final()))
+                    answer = Auth(properties=say(login.answer(said(event))))
                     client.send_auth(answer, monotonic())
                 case ConnAck(reason=reasons.SUCCESS):
-                    login.set_server_final(said(event))
+                    login.finish(said(event))
                     print("logged in as", name)
-                    login = ScramClient([METHOD], name, password)  # as a long connection may
-                    again = Auth(reasons.RE_AUTHENTICATE, say(login.get_client_first()))
+                    # As a long connection may at any time.
+                    again = Auth(reasons.RE_AUTHENTICATE, say(login.begin()))
                     client.send_auth(again, monotonic())
                 case Auth(reason=reasons.SUCCESS):
-                    login.set_server_final(said(event))
+                    login.finish(said(event))
                     print("still", name)
                     client.send_disconnect(monotonic())
                 case ConnAck(reason=reason) | Disconnect(reason=reason):
