@@ -105,9 +105,10 @@ def test_an_editable_install_that_was_to_be_compiled_is_refused(
         iotd_build.get_requires_for_build_editable()
 
 
-def test_the_build_compiles_with_the_mypy_that_checks() -> None:
+@pytest.mark.parametrize("extra", ["lint", "test"])
+def test_the_build_compiles_with_the_mypy_that_checks(extra: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(iotd_build.COMPILER_REQUIREMENTS) <= set(project["optional-dependencies"]["lint"])
+    assert set(iotd_build.COMPILER_REQUIREMENTS) <= set(project["optional-dependencies"][extra])
 
 
 def test_what_is_compiled_is_checked_for_any() -> None:
