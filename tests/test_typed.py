@@ -19,7 +19,7 @@ import iotd
 # pytestmark = pytest.mark.wheel
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PAGES: Final = ("README.md", "docs/client.md", "docs/embedding.md")
+PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PYTHON: Final = re.compile(r"^```python\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 MISTAKEN: Final = """\
@@ -52,10 +52,10 @@ def _programs() -> dict[str, str]:
     names = "".join(f"print(iotd.{name})\n" for name in iotd.__all__)
     programs["names.py"] = f"# mypy: disallow-any-expr\nimport iotd\n\n{names}"
     for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
         for match in PYTHON.finditer(text):
             line = text.count("\n", 0, match.start("text")) + 1
-            programs[f"{Path(page).stem.lower()}_line_{line}.py"] = match["text"]
+            programs[f"{page.stem.lower()}_line_{line}.py"] = match["text"]
     for example in (ROOT / "examples").glob("*.py"):
         programs[example.name] = example.read_text(encoding="utf-8")
     return programs
