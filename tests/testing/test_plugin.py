@@ -21,6 +21,13 @@ BLOCK: Final = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STRICT: Final = ("-W", "error", "--strict-markers")
 
 
+@pytest.fixture(autouse=True)
+def at_a_desk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a build server pytest repeats errors whole in its summary: the runs here are on none."""
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     """Run the tests that were written, in this process and without other plugins."""
     # Within this process the core is loaded already, and pytest tells that it cannot rewrite it.
