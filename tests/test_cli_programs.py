@@ -103,9 +103,12 @@ def test_a_server_that_is_started_again_is_found_again() -> None:
             with BlockingClient(url_of(first)) as client:
                 while client.publish("a", b"up", 1).reason == NO_SUBSCRIBERS:
                     pass
-            for n in range(49):
-                pub.stdin.write(b"%d\n" % n)
-            pub.stdin.flush()
+                with client.subscribe("a", qos=1) as seen:
+                    for n in range(49):
+                        pub.stdin.write(b"%d\n" % n)
+                    pub.stdin.flush()
+                    # Both programs are connected now: a first connection is not tried again.
+                    assert seen.get(PATIENCE_S).payload == b"0"
             first.stop(IMMEDIATE)
             with RunningServer("asyncio", [first.urls[0]], engine=MemoryEngine(Limits())) as again:
                 assert again.address == first.address
