@@ -253,6 +253,5 @@ class ThreadedServer(Serving):
             await self._stopped.wait()
         with self._gate:
             self._loop = None
-        await asyncio.sleep(
-            0
-        )  # what was asked for until now has begun, and is cancelled behind this
+        # What was asked for until now has begun, and is cancelled behind this.
+        await asyncio.sleep(0)
