@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, final
 
+from adapters.client_common import SubscriptionStatus
 from mqtt_core.client import ClientClosed, Consumer, Message
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Messages:
+class Messages(SubscriptionStatus):
     """The messages of one subscription, in order.
 
         async for message in messages: ...
@@ -24,31 +25,11 @@ class Messages:
     end. Several tasks may take from one subscription: each message goes to one of them.
     """
 
-    __slots__ = ("_client", "_consumer")
+    __slots__ = ("_client",)
 
     def __init__(self, client: Client, consumer: Consumer) -> None:
+        super().__init__(consumer)
         self._client: Final = client
-        self._consumer: Final = consumer
-
-    @property
-    def topic_filters(self) -> tuple[str, ...]:
-        """The filters, as they were asked for."""
-        return self._consumer.topic_filters
-
-    @property
-    def granted_qos(self) -> tuple[int, ...]:
-        """The QoS that the server has granted for each filter."""
-        return self._consumer.granted_qos
-
-    @property
-    def unread(self) -> int:
-        """How many messages wait to be taken."""
-        return self._consumer.unread
-
-    @property
-    def dropped(self) -> int:
-        """How many QoS 0 messages were dropped, because too many waited."""
-        return self._consumer.dropped
 
     def get_nowait(self) -> Message | None:
         """The next message, None where none waits."""

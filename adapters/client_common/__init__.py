@@ -3,7 +3,7 @@
 from adapters.client_common._asked import message_properties, payload_bytes, subscriptions
 from adapters.client_common._options import Version, make_settings
 from adapters.client_common._requests import MAX_REQUESTS, RequestTable, response_topic
-from adapters.client_common._status import ClientStatus
+from adapters.client_common._status import ClientStatus, SubscriptionStatus
 from adapters.client_common._store import open_store
 from adapters.client_common._will import Will
 
@@ -11,6 +11,7 @@ __all__ = [
     "MAX_REQUESTS",
     "ClientStatus",
     "RequestTable",
+    "SubscriptionStatus",
     "Version",
     "Will",
     "make_settings",

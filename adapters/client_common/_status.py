@@ -1,11 +1,11 @@
-"""What a client is like, read from its core: the same for every client."""
+"""What a client and its subscriptions are like, read from the core: the same for every client."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from mqtt_core.client import Client as Core
-from mqtt_core.client import Counters
+from mqtt_core.client import Consumer, Counters
 
 _VERSIONS: Final = {5: "5", 4: "3.1.1"}
 
@@ -52,3 +52,32 @@ class ClientStatus:
     def in_flight(self) -> int:
         """Messages that are sent and not acknowledged yet."""
         return self._core.in_flight
+
+
+class SubscriptionStatus:
+    """What a program may look at of a subscription, at any time."""
+
+    __slots__ = ("_consumer",)
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer: Final = consumer
+
+    @property
+    def topic_filters(self) -> tuple[str, ...]:
+        """The filters, as they were asked for."""
+        return self._consumer.topic_filters
+
+    @property
+    def granted_qos(self) -> tuple[int, ...]:
+        """The QoS that the server has granted for each filter."""
+        return self._consumer.granted_qos
+
+    @property
+    def unread(self) -> int:
+        """How many messages wait to be taken."""
+        return self._consumer.unread
+
+    @property
+    def dropped(self) -> int:
+        """How many QoS 0 messages were dropped, because too many waited."""
+        return self._consumer.dropped
